@@ -1,0 +1,269 @@
+"""The messages that services exchange: their fields, checks and bytes; imports errors and recording.
+
+All are JSON in UTF-8, keyed by device. Unknown fields are ignored, an unknown ``v`` is refused.
+Each check that fails names one of `REJECT_REASONS`, which label a metric and head a dead letter.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from repstream.errors import MessageError
+from repstream.recording import MAX_RATE_HZ, MIN_RATE_HZ, FloatArray, Side
+
+SAMPLES = "samples"
+LABELS = "labels"
+PREDICTIONS = "predictions"
+DEAD_LETTER = "samples.dead-letter"
+
+VERSION = 1
+MAX_PACKET_SAMPLES = 500
+# What JSON readers agree on; a checkpoint holds 64 bits.
+MAX_SEQ = 2**53
+# 500 samples of six shortest-form doubles are at most 75 kB; what is larger is junk and is not parsed.
+MAX_PACKET_BYTES = 1_000_000
+# Larger than any junk that the contract promises to keep as a dead letter (10 MB).
+MAX_MESSAGE_BYTES = 16_777_216
+
+REJECT_REASONS = ("too-large", "not-json", "version", "shape", "nan", "rate", "time", "key")
+
+# Event times outside 2001..2100 are a unit mistake (ms for s), and would overflow µs arithmetic.
+_EARLIEST_S, _LATEST_S = 978_307_200.0, 4_102_444_800.0
+
+_Triple = tuple[float, float, float]
+
+
+class Packet(msgspec.Struct, gc=False):
+    """Consecutive samples of one session, as they come from `samples`.
+
+    ``t0`` is the event time of the first sample (epoch seconds); ``t``, where given, lists one
+    time a sample and replaces ``t0`` and ``rate_hz``.
+    """
+
+    v: int
+    device: str
+    session: str
+    seq: int
+    accel: list[_Triple]
+    gyro: list[_Triple]
+    t0: float | None = None
+    rate_hz: float | None = None
+    t: list[float] | None = None
+    side: str = "unknown"
+
+
+class LabelInterval(msgspec.Struct, gc=False):
+    """What a wearer did from ``start`` to ``end`` (epoch seconds of the first and last sample)."""
+
+    device: str
+    session: str
+    start: float
+    end: float
+    label: str
+    v: int = VERSION
+
+
+class Prediction(msgspec.Struct, gc=False):
+    """What a window was taken for.
+
+    ``start``, ``end``: event times of its first and last sample (epoch seconds). ``sampled_at``:
+    event time of the newest sample in hand when the window closed, that is the last one of the
+    packet that completed it. ``predicted_at``: wall clock when the model had answered.
+    """
+
+    v: int
+    id: str
+    device: str
+    session: str
+    index: int
+    start: float
+    end: float
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    features: list[float]
+    model: str
+    sampled_at: float
+    predicted_at: float
+
+
+class _Versioned(msgspec.Struct, gc=False):
+    v: int
+
+
+_packet_decoder = msgspec.json.Decoder(Packet)
+_version_decoder = msgspec.json.Decoder(_Versioned)
+_label_decoder = msgspec.json.Decoder(LabelInterval)
+_prediction_decoder = msgspec.json.Decoder(Prediction)
+_encoder = msgspec.json.Encoder()
+
+
+def prediction_id(device: str, session: str, index: int) -> str:
+    """Name a window the same in stream and batch."""
+    return f"{device}/{session}/{index}"
+
+
+def encode(message: msgspec.Struct | dict[str, object]) -> bytes:
+    """Return a message's bytes (floats in their shortest exact form)."""
+    return _encoder.encode(message)
+
+
+def decode_packet(data: bytes, key: bytes | None) -> Packet:
+    """Read a packet and check all but the finiteness of its numbers.
+
+    Parameters
+    ----------
+    data : bytes
+        The message's value.
+    key : bytes or None
+        The message's key; where there is one it must be the device.
+
+    Raises
+    ------
+    MessageError
+        With the reason ``too-large``, ``not-json``, ``version``, ``shape``, ``nan``, ``rate``,
+        ``time`` or ``key``.
+    """
+    if len(data) > MAX_PACKET_BYTES:
+        raise MessageError("too-large", f"{len(data)} bytes; a packet has at most {MAX_PACKET_BYTES}")
+    try:
+        packet = _packet_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise _explain(data, error) from None
+    except UnicodeDecodeError as error:
+        raise MessageError("not-json", f"not UTF-8: {error}") from None
+    except RecursionError:
+        raise MessageError("not-json", "nested too deeply") from None
+    if packet.v != VERSION:
+        raise MessageError("version", f"v is {packet.v}; this release reads v {VERSION}")
+    n = len(packet.accel)
+    if not 1 <= n <= MAX_PACKET_SAMPLES or len(packet.gyro) != n:
+        raise MessageError(
+            "shape",
+            f"{n} accelerations and {len(packet.gyro)} angular rates; "
+            f"a packet has 1–{MAX_PACKET_SAMPLES} of each, as many of one as of the other",
+        )
+    if not 0 <= packet.seq <= MAX_SEQ:
+        raise MessageError("shape", f"seq is {packet.seq}; it counts from 0 (to 2^53)")
+    if not packet.device or not packet.session or "/" in packet.device or "/" in packet.session:
+        raise MessageError("shape", "device and session are non-empty and contain no '/'")
+    if key != packet.device.encode():
+        raise MessageError("key", f"the key is {_shown(key)}, the device {packet.device!r}")
+    _check_times(packet, n)
+    return packet
+
+
+def _check_times(packet: Packet, n: int) -> None:
+    rate = packet.rate_hz
+    if rate is not None and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+        raise MessageError("rate", f"rate_hz is {rate:g}; it is {MIN_RATE_HZ:g}–{MAX_RATE_HZ:g}")
+    if packet.t is None:
+        if packet.t0 is None or rate is None:
+            raise MessageError("time", "neither t nor t0 with rate_hz")
+        first = last = packet.t0
+    else:
+        times = packet.t
+        if len(times) != n:
+            raise MessageError("time", f"{len(times)} times for {n} samples")
+        if any(b - a < 1e-6 for a, b in itertools.pairwise(times)):
+            raise MessageError("time", "t does not increase by at least 1 µs")
+        first, last = times[0], times[-1]
+    if first < _EARLIEST_S or last > _LATEST_S:
+        raise MessageError("time", f"event time {first!r} is not in epoch seconds of 2001 to 2100")
+
+
+def _explain(data: bytes, error: Exception) -> MessageError:
+    """Say which of the promised reasons a packet that did not decode falls under."""
+    try:
+        version = _version_decoder.decode(data).v
+    except msgspec.ValidationError:
+        return MessageError("version", "no whole number v at the top")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # JSON knows no NaN, but many writers put the bare word.
+        if any(word in data for word in (b"NaN", b"nan", b"Infinity")):
+            return MessageError("nan", f"a number is not finite ({error})")
+        return MessageError("not-json", str(error))
+    if version != VERSION:
+        return MessageError("version", f"v is {version}; this release reads v {VERSION}")
+    text = str(error)
+    # msgspec's texts: "Expected `float`, got `null` - at `$.accel[...][...]`", "Number out of range".
+    if "out of range" in text or ("`null`" in text and ("$.accel" in text or "$.gyro" in text)):
+        return MessageError("nan", f"a number is missing or not finite ({text})")
+    return MessageError("shape", text)
+
+
+def _shown(key: bytes | None) -> str:
+    return "missing" if key is None else repr(key[:80].decode("utf-8", "replace"))
+
+
+def packet_values(packets: Sequence[Packet]) -> FloatArray:
+    """Flatten the samples of many packets, in their order.
+
+    Returns
+    -------
+    ndarray, shape (n_samples, 6), float64
+    """
+    n = sum(len(p.accel) for p in packets)
+    out = np.empty((n, 6))
+    # One flat pass a sensor: np.array on nested lists costs eight times as much.
+    flatten = itertools.chain.from_iterable
+    for first, name in ((0, "accel"), (3, "gyro")):
+        triples = flatten(map(operator.attrgetter(name), packets))
+        out[:, first : first + 3] = np.fromiter(flatten(triples), np.float64, 3 * n).reshape(n, 3)
+    return out
+
+
+def check_finite(values: FloatArray) -> None:
+    """Refuse a packet's samples where one is not finite (a literal such as 1e999)."""
+    if not np.isfinite(values).all():
+        row, axis = np.argwhere(~np.isfinite(values))[0]
+        raise MessageError("nan", f"sample {row}, axis {axis} is not finite")
+
+
+def packet_times_us(packet: Packet) -> list[int]:
+    """Event times of a packet's samples, whole µs since the epoch."""
+    if packet.t is not None:
+        return [round(t * 1e6) for t in packet.t]
+    assert packet.t0 is not None
+    assert packet.rate_hz is not None
+    first, step = packet.t0 * 1e6, 1e6 / packet.rate_hz
+    return [round(first + i * step) for i in range(len(packet.accel))]
+
+
+def decode_label(data: bytes) -> LabelInterval:
+    """Read a message of `labels`; raises `MessageError`."""
+    try:
+        label = _label_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError("not-json", str(error)) from None
+    if label.v != VERSION:
+        raise MessageError("version", f"v is {label.v}; this release reads v {VERSION}")
+    if not (math.isfinite(label.start) and math.isfinite(label.end) and label.end >= label.start):
+        raise MessageError("time", f"a label from {label.start} to {label.end}")
+    return label
+
+
+def decode_prediction(data: bytes) -> Prediction:
+    """Read a message of `predictions`; raises `MessageError`."""
+    try:
+        prediction = _prediction_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError("not-json", str(error)) from None
+    if prediction.v != VERSION:
+        raise MessageError("version", f"v is {prediction.v}; this release reads v {VERSION}")
+    return prediction
+
+
+def known_side(side: str) -> Side:
+    """Map a packet's side to a known word; anything else means unknown."""
+    if side == "left":
+        return "left"
+    if side == "right":
+        return "right"
+    return "unknown"
