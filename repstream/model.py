@@ -1,0 +1,222 @@
+"""Models on disk: card, checks, predictions; imports features and errors.
+
+``models/<name>/<version>/`` holds ``model.joblib`` (a scikit-learn classifier), ``reference.parquet``
+(its reference windows) and ``card.json``, which says what they are and their SHA-256. A joblib file
+runs code when it is loaded, so it is read only once its hash is the card's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from repstream.errors import ModelError
+from repstream.features import FeatureSet, feature_set
+from repstream.recording import FloatArray
+
+MODEL_FILE = "model.joblib"
+CARD_FILE = "card.json"
+REFERENCE_FILE = "reference.parquet"
+
+# A pickled estimator is only promised to work with the very scikit-learn that made it; the others
+# keep their pickles readable within a minor release.
+_EXACT = ("scikit-learn",)
+_SAME_MINOR = ("numpy", "scipy", "joblib")
+LIBRARIES = (*_EXACT, *_SAME_MINOR)
+
+
+def default_models_dir() -> Path:
+    """``REPSTREAM_MODELS``, else ``models`` here, else beside the installed package."""
+    if named := os.environ.get("REPSTREAM_MODELS"):
+        return Path(named)
+    here = Path("models")
+    return here if here.is_dir() else Path(__file__).resolve().parent.parent / "models"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model.
+
+    Attributes
+    ----------
+    name, version : str
+    labels : tuple of str
+        In the order of the columns of `predict`.
+    features : FeatureSet
+    window, hop : int
+        Samples of the 50 Hz grid.
+    card : dict
+        The whole card.
+    folder : Path
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    features: FeatureSet
+    window: int
+    hop: int
+    card: dict[str, Any]
+    folder: Path
+    estimator: Any
+
+    @property
+    def id(self) -> str:
+        """``name/version``."""
+        return f"{self.name}/{self.version}"
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        """Return each label's probability.
+
+        Parameters
+        ----------
+        features : ndarray, shape (n_windows, n_features)
+
+        Returns
+        -------
+        ndarray, shape (n_windows, n_labels)
+            Rows sum to 1.
+        """
+        if not len(features):
+            return np.empty((0, len(self.labels)))
+        return np.asarray(self.estimator.predict_proba(features), dtype=np.float64)
+
+
+def installed_libraries() -> dict[str, str]:
+    """Versions of the libraries that a model depends on."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def sha256(path: Path) -> str:
+    """Hash a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def card_digest(card: dict[str, Any]) -> str:
+    """Hash a card's content, but for the hash itself."""
+    content = {k: v for k, v in card.items() if k != "card_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def find_model(spec: str, models_dir: Path) -> Path:
+    """Return the folder of ``name/version``, or of the newest version of ``name``.
+
+    Raises
+    ------
+    ModelError
+        Naming the models that there are.
+    """
+    name, _, version = spec.partition("/")
+    known = available_models(models_dir)
+    if not version:
+        versions = [v for n, v in known if n == name]
+        if versions:
+            return models_dir / name / versions[-1]
+    elif (name, version) in known:
+        return models_dir / name / version
+    there = ", ".join(f"{n}/{v}" for n, v in known) or "none"
+    raise ModelError(f"there is no model {spec!r} in {models_dir} (there: {there}); train one with: repstream train")
+
+
+def available_models(models_dir: Path) -> list[tuple[str, str]]:
+    """All (name, version) in a folder, a name's versions from oldest to newest."""
+    found = [(p.parent.parent.name, p.parent.name) for p in models_dir.glob(f"*/*/{CARD_FILE}")]
+    return sorted(found, key=lambda nv: (nv[0], _version_key(nv[1])))
+
+
+def _version_key(version: str) -> list[tuple[int, str]]:
+    """Numbers within a version compare as numbers: 10 comes after 9."""
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.findall(r"\d+|\D+", version)]
+
+
+def load_model(spec: str, models_dir: Path | None = None) -> Model:
+    """Load and verify a model.
+
+    Parameters
+    ----------
+    spec : str
+        ``name/version``, or ``name`` for its newest version.
+    models_dir : Path, optional
+        Default `default_models_dir`.
+
+    Raises
+    ------
+    ModelError
+        Where it is missing, incomplete, altered, or made by other library versions.
+    """
+    folder = find_model(spec, models_dir or default_models_dir())
+    card = _read_card(folder)
+    _check_libraries(folder, card)
+    _check_hashes(folder, card)
+    features = feature_set(str(card["feature_set"]))
+    if features.version != card["feature_set_version"]:
+        raise ModelError(
+            f"{folder}: the model was trained on version {card['feature_set_version']} of the feature set "
+            f"{features.name}, this release computes version {features.version}; train it again: repstream train"
+        )
+    estimator = joblib.load(folder / MODEL_FILE)
+    return Model(
+        name=str(card["name"]),
+        version=str(card["version"]),
+        labels=tuple(card["labels"]),
+        features=features,
+        window=int(card["window"]),
+        hop=int(card["hop"]),
+        card=card,
+        folder=folder,
+        estimator=estimator,
+    )
+
+
+_REQUIRED = ("name", "version", "labels", "feature_set", "feature_set_version", "window", "hop", "libraries", "files")
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD_FILE
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable card ({error})") from None
+    missing = [k for k in _REQUIRED if not isinstance(card, dict) or k not in card]
+    if missing:
+        raise ModelError(f"{path}: the card lacks {', '.join(missing)}; train the model again: repstream train")
+    return dict(card)
+
+
+def _check_libraries(folder: Path, card: dict[str, Any]) -> None:
+    here = installed_libraries()
+    for name in LIBRARIES:
+        made, now = str(card["libraries"].get(name, "unknown")), here[name]
+        same = made == now if name in _EXACT else made.split(".")[:2] == now.split(".")[:2]
+        if not same:
+            raise ModelError(
+                f"{folder}: the model was made with {name} {made}, installed is {now}; "
+                f"install {name}=={made}, or train it again with: repstream train"
+            )
+
+
+def _check_hashes(folder: Path, card: dict[str, Any]) -> None:
+    files = dict(card["files"])
+    for name in (MODEL_FILE, REFERENCE_FILE):
+        path = folder / name
+        if name not in files or not path.is_file():
+            raise ModelError(f"{folder}: {name} is missing; fetch the model anew, or train it: repstream train")
+        if sha256(path) != files[name]:
+            raise ModelError(
+                f"{path}: its SHA-256 is not the card's: the file was altered or damaged, and is not loaded; "
+                "fetch the model anew, or train it again: repstream train"
+            )
+    if card.get("card_sha256") != card_digest(card):
+        raise ModelError(
+            f"{folder / CARD_FILE}: the card was altered after training; fetch the model anew, "
+            "or train it again: repstream train"
+        )

@@ -1,0 +1,1 @@
+"""From recordings to models, offline; no service imports this."""

@@ -1,0 +1,204 @@
+"""How well a recipe recognises people it has never seen, and what that costs.
+
+Leave one subject out: each subject is predicted by a model trained on all others. Test windows do
+not overlap. A recording's label is the one with the highest mean probability over its windows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from repstream.errors import RecordingError
+from repstream.features import feature_set
+from repstream.recording import FloatArray, Recording
+from training.dataset import Dataset, StrArray, build_dataset
+from training.recipes import Recipe, fit
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What came out.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    truth, predicted : ndarrays of str, shape (n_windows,)
+    probabilities : ndarray, shape (n_windows, n_labels)
+    window_accuracy, recording_accuracy : float
+    per_subject : dict
+        Subject to (accuracy a window, accuracy a recording).
+    confusion : ndarray of int, shape (n_labels, n_labels)
+        Rows are the truth.
+    cost : dict
+        Seconds to train on all subjects; µs a row at batches of 1, 16 and 256; kB pickled.
+    """
+
+    recipe: Recipe
+    labels: tuple[str, ...]
+    data: Dataset
+    predicted: StrArray
+    probabilities: FloatArray
+    window_accuracy: float
+    recording_accuracy: float
+    per_subject: dict[str, tuple[float, float]]
+    confusion: np.ndarray[Any, np.dtype[np.int64]]
+    cost: dict[str, float] = field(default_factory=dict)
+
+
+def leave_one_subject_out(
+    recipe: Recipe,
+    recordings: Sequence[Recording],
+    window: int,
+    hop: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Predict each subject by a model of all others.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Labelled, of at least two subjects.
+    window, hop : int
+        Samples; `hop` is that of the training windows, test windows do not overlap.
+
+    Raises
+    ------
+    RecordingError
+        Where there are fewer than two subjects.
+    """
+    train = build_dataset(recordings, window, hop)
+    test = build_dataset(recordings, window, window)
+    subjects = sorted(set(test.subjects.tolist()))
+    if len(subjects) < 2:
+        raise RecordingError(
+            f"leaving one subject out needs two subjects or more, these recordings are of {', '.join(subjects)}; "
+            "name whose each is with: repstream recordings convert … --subject S"
+        )
+    labels = tuple(sorted(set(train.labels.tolist())))
+    probabilities = np.zeros((len(test), len(labels)))
+    features = feature_set(recipe.features)
+    with threadpool_limits(limits=1):
+        for subject in subjects:
+            progress(f"{recipe.name}: leaving out {subject}")
+            model = fit(recipe, train.where(train.subjects != subject), seed)
+            rows = test.subjects == subject
+            columns = [labels.index(str(c)) for c in model.classes_]
+            table = features.compute(test.windows[rows], test.sides[rows])
+            probabilities[np.ix_(rows, columns)] = model.predict_proba(table)
+        progress(f"{recipe.name}: measuring cost")
+        cost = _cost(recipe, train, seed)
+    return _summarise(recipe, labels, test, probabilities, cost)
+
+
+def _summarise(
+    recipe: Recipe, labels: tuple[str, ...], data: Dataset, probabilities: FloatArray, cost: dict[str, float]
+) -> Evaluation:
+    predicted = np.array(labels)[probabilities.argmax(axis=1)]
+    right = predicted == data.labels
+    recording_right: dict[str, tuple[str, bool]] = {}
+    for name, rows in recording_rows(data):
+        best = labels[int(probabilities[rows].mean(axis=0).argmax())]
+        recording_right[name] = (str(data.subjects[rows][0]), best == most_frequent(data.labels[rows]))
+    per_subject = {}
+    for subject in sorted(set(data.subjects.tolist())):
+        of_subject = [ok for s, ok in recording_right.values() if s == subject]
+        per_subject[subject] = (float(right[data.subjects == subject].mean()), float(np.mean(of_subject)))
+    confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    for truth, answer in zip(data.labels.tolist(), predicted.tolist(), strict=True):
+        confusion[labels.index(truth), labels.index(answer)] += 1
+    return Evaluation(
+        recipe,
+        labels,
+        data,
+        predicted,
+        probabilities,
+        float(right.mean()),
+        float(np.mean([ok for _, ok in recording_right.values()])),
+        per_subject,
+        confusion,
+        cost,
+    )
+
+
+def recording_rows(data: Dataset) -> Iterator[tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]]:
+    """Yield each recording's name and which rows are its."""
+    for name in sorted(set(data.recordings.tolist())):
+        yield name, data.recordings == name
+
+
+def most_frequent(labels: StrArray) -> str:
+    """Return the label that most windows of a recording have."""
+    names, counts = np.unique(labels, return_counts=True)
+    return str(names[counts.argmax()])
+
+
+def _cost(recipe: Recipe, data: Dataset, seed: int) -> dict[str, float]:
+    import pickle
+
+    began = time.perf_counter()
+    model = fit(recipe, data, seed)
+    cost = {"train_s": time.perf_counter() - began, "pickled_kb": len(pickle.dumps(model)) / 1e3}
+    table = feature_set(recipe.features).compute(data.windows[:256], data.sides[:256])
+    for batch in (1, 16, 256):
+        rows = table[:batch]
+        model.predict_proba(rows)
+        best = float("inf")
+        for _ in range(5):
+            began = time.perf_counter()
+            for _ in range(3):
+                model.predict_proba(rows)
+            best = min(best, (time.perf_counter() - began) / 3)
+        cost[f"predict_us_batch_{batch}"] = best / len(rows) * 1e6
+    return cost
+
+
+def confusion_text(evaluation: Evaluation) -> str:
+    """Draw the confusion matrix with letters: rows are the truth, in % of the row."""
+    labels = evaluation.labels
+    width = max(6, *(len(label) + 1 for label in labels))
+    lines = ["truth".ljust(width) + "".join(label.rjust(width) for label in labels)]
+    for label, row in zip(labels, evaluation.confusion, strict=True):
+        share = 100.0 * row / max(int(row.sum()), 1)
+        lines.append(label.ljust(width) + "".join(f"{s:{width}.1f}" if s else "·".rjust(width) for s in share))
+    return "\n".join(lines)
+
+
+def confusion_picture(evaluation: Evaluation, path: str) -> None:
+    """Draw the confusion matrix and the spread over subjects as a PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    labels = evaluation.labels
+    share = evaluation.confusion / np.maximum(evaluation.confusion.sum(axis=1, keepdims=True), 1)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(12, 5), gridspec_kw={"width_ratios": [1.2, 1]}, layout="constrained"
+    )
+    left.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    left.set(xticks=range(len(labels)), yticks=range(len(labels)), xlabel="predicted", ylabel="truth")
+    left.set_xticklabels(labels)
+    left.set_yticklabels(labels)
+    for i in range(len(labels)):
+        for j in range(len(labels)):
+            if share[i, j] >= 0.005:
+                colour = "white" if share[i, j] > 0.5 else "black"
+                left.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    left.set_title(f"{evaluation.window_accuracy:.1%} of windows right, % of each exercise")
+    subjects = list(evaluation.per_subject)
+    for offset, (which, colour) in enumerate((("windows", "#4477aa"), ("recordings", "#ccbb44"))):
+        values = [evaluation.per_subject[s][offset] for s in subjects]
+        right.barh(np.arange(len(subjects)) + 0.2 - 0.4 * offset, values, 0.38, label=which, color=colour)
+    right.set_yticks(range(len(subjects)), subjects)
+    right.set(xlim=(0, 1), xlabel="share right", title="each subject, by a model of the others")
+    right.invert_yaxis()
+    right.legend(loc="lower left")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

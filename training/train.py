@@ -1,0 +1,194 @@
+"""Train a model and write it with its card and reference windows."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from repstream.errors import ModelError, SettingsError
+from repstream.features import feature_set
+from repstream.model import (
+    CARD_FILE,
+    MODEL_FILE,
+    REFERENCE_FILE,
+    available_models,
+    card_digest,
+    installed_libraries,
+    sha256,
+)
+from repstream.recording import AXES, Recording
+from repstream.tables import write_table
+from training.dataset import build_dataset
+from training.evaluate import Evaluation, leave_one_subject_out, most_frequent, recording_rows
+from training.recipes import ROTATION_SD_DEG, Recipe, fit
+
+
+def split_subjects(recordings: Sequence[Recording], subjects: Sequence[str]) -> tuple[list[Recording], list[Recording]]:
+    """Divide recordings into those of `subjects` and those of all others.
+
+    Raises
+    ------
+    SettingsError
+        For a subject that no recording is of.
+    """
+    known = {r.subject for r in recordings}
+    unknown = [s for s in subjects if s not in known]
+    if unknown:
+        raise SettingsError(f"no recording is of subject {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    chosen = [r for r in recordings if r.subject in subjects]
+    return chosen, [r for r in recordings if r.subject not in subjects]
+
+
+def next_version(name: str, models_dir: Path) -> str:
+    """One more than the newest whole-number version of a name."""
+    numbers = [int(v) for n, v in available_models(models_dir) if n == name and v.isdigit()]
+    return str(max(numbers, default=0) + 1)
+
+
+def train(
+    recipe: Recipe,
+    recordings: Sequence[Recording],
+    held_out: Sequence[Recording],
+    name: str,
+    version: str,
+    models_dir: Path,
+    window: int,
+    hop: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train on `recordings`, test on `held_out`, write the model; return its card.
+
+    The reference windows are the training subjects' own, without overlap, each predicted by a model
+    that had not seen its subject: so confidence and errors are those to expect of new people.
+
+    Raises
+    ------
+    ModelError
+        Where that version is there already.
+    """
+    folder = models_dir / name / version
+    if folder.exists():
+        raise ModelError(f"{folder} is there already; choose another --version, or remove it")
+    cross = leave_one_subject_out(recipe, recordings, window, hop, seed, progress)
+    progress("training on all of them")
+    data = build_dataset(recordings, window, hop)
+    with threadpool_limits(limits=1):
+        estimator = fit(recipe, data, seed)
+    labels = [str(c) for c in estimator.classes_]
+    folder.mkdir(parents=True)
+    joblib.dump(estimator, folder / MODEL_FILE, compress=3)
+    _write_reference(cross, folder / REFERENCE_FILE)
+    features = feature_set(recipe.features)
+    card: dict[str, Any] = {
+        "name": name,
+        "version": version,
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "recipe": recipe.name,
+        "recipe_text": recipe.text,
+        "labels": labels,
+        "feature_set": features.name,
+        "feature_set_version": features.version,
+        "features": list(features.names),
+        "window": window,
+        "hop": hop,
+        "rate_hz": 50,
+        "units": {"accel": "g", "gyro": "deg/s", "axes": list(AXES)},
+        "seed": seed,
+        "augmentation": {"rotated_copies": recipe.rotated_copies, "rotation_sd_deg": ROTATION_SD_DEG},
+        "data": [_provenance(r) for r in recordings],
+        "subjects": {
+            "train": sorted({r.subject for r in recordings}),
+            "held_out": sorted({r.subject for r in held_out}),
+        },
+        "scores": _scores(estimator, recipe, cross, held_out, window),
+        "libraries": installed_libraries(),
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "files": {f: sha256(folder / f) for f in (MODEL_FILE, REFERENCE_FILE)},
+    }
+    card["card_sha256"] = card_digest(card)
+    (folder / CARD_FILE).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+def _write_reference(cross: Evaluation, path: Path) -> None:
+    data = cross.data
+    features = feature_set(cross.recipe.features)
+    table = features.compute(data.windows, data.sides)
+    columns: dict[str, Any] = {name: table[:, i] for i, name in enumerate(features.names)}
+    columns |= {
+        "prediction": cross.predicted,
+        "label": data.labels,
+        "confidence": cross.probabilities.max(axis=1),
+        "subject": data.subjects,
+        "recording": data.recordings,
+        "index": data.index,
+    }
+    write_table(columns, path)
+
+
+def _scores(
+    estimator: Any, recipe: Recipe, cross: Evaluation, held_out: Sequence[Recording], window: int
+) -> dict[str, Any]:
+    scores: dict[str, Any] = {
+        "leave_one_training_subject_out": {
+            "how": "each training subject predicted by a model of the others; windows without overlap",
+            "window_accuracy": round(cross.window_accuracy, 4),
+            "recording_accuracy": round(cross.recording_accuracy, 4),
+            "windows": len(cross.data),
+        }
+    }
+    if held_out:
+        data = build_dataset(held_out, window, window)
+        table = feature_set(recipe.features).compute(data.windows, data.sides)
+        probabilities = estimator.predict_proba(table)
+        answers = estimator.classes_[probabilities.argmax(axis=1)]
+        by_recording = [
+            estimator.classes_[probabilities[rows].mean(axis=0).argmax()] == most_frequent(data.labels[rows])
+            for _, rows in recording_rows(data)
+        ]
+        scores["held_out_subjects"] = {
+            "how": "this very model on people it has not seen; windows without overlap",
+            "window_accuracy": round(float((answers == data.labels).mean()), 4),
+            "recording_accuracy": round(float(np.mean(by_recording)), 4),
+            "windows": len(data),
+        }
+    return scores
+
+
+def _provenance(recording: Recording) -> dict[str, object]:
+    digest = hashlib.sha256(recording.times_us.tobytes() + recording.values.tobytes()).hexdigest()
+    return {
+        "name": recording.name,
+        "source": recording.source,
+        "subject": recording.subject,
+        "side": recording.side,
+        "samples": recording.n_samples,
+        "sha256": digest,
+    }
+
+
+def _commit() -> str:
+    """Name the project's commit, where it is a checkout; the hash of the data's code otherwise unknown."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
