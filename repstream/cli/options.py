@@ -1,0 +1,45 @@
+"""Options that several commands share, each with its unit, default and environment variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BootstrapServers = Annotated[
+    str,
+    typer.Option(
+        help="Kafka's address, HOST:PORT, several separated by commas. Credentials come from "
+        "REPSTREAM_KAFKA_SECURITY_PROTOCOL, …_SASL_MECHANISM, …_SASL_USERNAME, …_SASL_PASSWORD, …_SSL_CAFILE.",
+        envvar="REPSTREAM_BOOTSTRAP_SERVERS",
+    ),
+]
+DEFAULT_BOOTSTRAP_SERVERS = "127.0.0.1:9092"
+
+RecordingNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE…",
+        help="Recordings: CSV or Parquet files, folders of them, or names of the catalogue; a pattern such as "
+        "'spar/s08-*' takes all that fit.",
+        show_default=False,
+    ),
+]
+
+ModelName = Annotated[
+    str,
+    typer.Option("--model", help="The model, NAME/VERSION, or NAME for its newest version.", envvar="REPSTREAM_MODEL"),
+]
+DEFAULT_MODEL = "spar"
+
+ModelsDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of models. Default: models here, else beside the installed package.",
+        envvar="REPSTREAM_MODELS",
+        show_default=False,
+    ),
+]
+
+JsonOutput = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
