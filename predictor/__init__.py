@@ -1,0 +1,1 @@
+"""From packets to predictions, exactly once: samples topic in, predictions topic out."""

@@ -1,0 +1,459 @@
+"""The predictor's pure core: packets in log order to finished windows; no clock, no Kafka.
+
+What comes out depends on the order of the packets in their partition and on nothing else, so a
+restart that reads the same packets again arrives at the same windows.
+
+A packet that continues its session on an unbroken 50 Hz clock, nearly all of them, takes a path of
+a few comparisons; its samples are not touched one by one. Everything else (new sessions, lost or
+shuffled packets, other clocks) goes through `_Session.admit` and the session's `GridResampler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from repstream.grid import GRID_HZ, GRID_US, SNAP_US, GridResampler, Run
+from repstream.messages import Packet, known_side, packet_times_us
+from repstream.recording import SIDE_CODES, FloatArray, IntArray, SideArray
+from repstream.windows import first_index, gather
+
+# Ended sessions of a device that are remembered, so that their packets are known when they come again.
+_REMEMBERED_SESSIONS = 64
+# Holes in the numbering that are remembered a session, to tell a late packet from a repeated one.
+_REMEMBERED_HOLES = 32
+_NO_SAMPLES = np.empty((0, 6))
+
+
+@dataclass
+class Counts:
+    """What became of packets and samples; every sample that came is in exactly one of them."""
+
+    packets: int = 0
+    samples: int = 0
+    duplicate_packets: int = 0
+    duplicate_samples: int = 0
+    late_packets: int = 0
+    late_samples: int = 0
+    backwards_samples: int = 0
+    missing_packets: int = 0
+    gaps: int = 0
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A packet that waits for those before it."""
+
+    times_us: IntArray
+    values: FloatArray
+
+
+@dataclass(slots=True, eq=False)
+class _Segment:
+    """Unbroken grid samples of one session in the batch at hand: its tail, then what came."""
+
+    start: int
+    blocks: list[FloatArray]
+    base: int = 0  # where it stands in the batch's one array
+
+
+class _Session:
+    """One session of one device: what came, in order, and the grid samples that open windows need.
+
+    ``end`` is the grid position after the last sample; ``tail`` holds the samples before it that the
+    next window, ``next_index``, still needs.
+    """
+
+    __slots__ = (
+        "device",
+        "end",
+        "end_us",
+        "fast",
+        "holes",
+        "last_value",
+        "name",
+        "newest_us",
+        "next_index",
+        "next_seq",
+        "pending",
+        "quiet_us",
+        "resampler",
+        "segment",
+        "side",
+        "tail",
+    )
+
+    def __init__(self, device: str, name: str, side: int, rate_hz: float | None) -> None:
+        self.device = device
+        self.name = name
+        self.side = side
+        self.resampler = GridResampler(rate_hz)
+        self.next_seq = 0
+        self.holes: list[tuple[int, int]] = []
+        self.pending: dict[int, _Pending] = {}
+        self.newest_us = 0
+        self.quiet_us = 0
+        self.fast = False
+        self.end = 0
+        self.end_us = 0  # event time of grid position `end`, while `fast`
+        self.next_index = 0
+        self.tail = _NO_SAMPLES
+        self.last_value = np.zeros(6)
+        self.segment: _Segment | None = None
+
+    def admit(self, packet: Packet, values: FloatArray, lateness_us: int, counts: Counts) -> list[_Pending]:
+        """Take a packet and return those whose turn has come, in order."""
+        seq = packet.seq
+        n = len(values)
+        if seq < self.next_seq or seq in self.pending:
+            if any(a <= seq < b for a, b in self.holes):
+                counts.late_packets += 1
+                counts.late_samples += n
+                self.holes = [h for old in self.holes for h in _without(old, seq)]
+            else:
+                counts.duplicate_packets += 1
+                counts.duplicate_samples += n
+            return []
+        times = np.array(packet_times_us(packet), dtype=np.int64)
+        self.newest_us = max(self.newest_us, int(times[-1]))
+        self.pending[seq] = _Pending(times, values.copy() if seq != self.next_seq else values)
+        ready = self._contiguous()
+        # All that a missing packet can hold is older than the packet after the hole. Once that one is
+        # older than the lateness, so is what is missing.
+        while self.pending:
+            oldest = min(self.pending)
+            if self.newest_us - int(self.pending[oldest].times_us[0]) <= lateness_us:
+                break
+            self._give_up_before(oldest, counts)
+            ready += self._contiguous()
+        return ready
+
+    def give_up(self, counts: Counts) -> list[_Pending]:
+        """Wait for nothing any more; return all that was held back, in order."""
+        ready = []
+        while self.pending:
+            self._give_up_before(min(self.pending), counts)
+            ready += self._contiguous()
+        return ready
+
+    def _give_up_before(self, seq: int, counts: Counts) -> None:
+        counts.missing_packets += seq - self.next_seq
+        self.holes = [*self.holes, (self.next_seq, seq)][-_REMEMBERED_HOLES:]
+        self.next_seq = seq
+
+    def _contiguous(self) -> list[_Pending]:
+        ready = []
+        while (packet := self.pending.pop(self.next_seq, None)) is not None:
+            ready.append(packet)
+            self.next_seq += 1
+        return ready
+
+    def sync(self) -> None:
+        """Tell the resampler what went past it on the fast path."""
+        if self.fast:
+            block = self.segment.blocks[-1] if self.segment and len(self.segment.blocks[-1]) else None
+            self.resampler.skip_to(self.end - 1, self.last_value if block is None else block[-1].copy())
+
+    def update_fast(self) -> None:
+        """See whether the next sample of an unbroken clock goes to the grid as it is."""
+        self.fast = self.resampler.on_grid == self.end and self.end > 0
+        if self.fast:
+            assert self.resampler.origin_us is not None
+            self.end_us = self.resampler.origin_us + self.end * GRID_US
+
+
+def _without(hole: tuple[int, int], seq: int) -> list[tuple[int, int]]:
+    a, b = hole
+    if not a <= seq < b:
+        return [hole]
+    return [piece for piece in ((a, seq), (seq + 1, b)) if piece[0] < piece[1]]
+
+
+@dataclass(slots=True)
+class _Device:
+    open: dict[str, _Session] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)  # session to the seq after its last packet
+    seen_s: float = 0.0
+
+
+@dataclass
+class Partition:
+    """All that is known of one partition's devices.
+
+    Attributes
+    ----------
+    emit_from : int
+        Windows completed by a packet before this offset were predicted already.
+    released : bool
+        The clock, not the log, changed this state (`Engine.release`): it must be written down with
+        whatever it caused, as reading the log again would not repeat it.
+    """
+
+    devices: dict[str, _Device] = field(default_factory=dict)
+    emit_from: int = 0
+    released: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedWindows:
+    """Windows that a batch of packets completed, in the order of completion.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n_windows, 6, window)
+    sides : ndarray of int8, shape (n_windows,)
+        `SIDE_CODES` of the wrists.
+    device, session : lists of str
+    index : list of int
+    start_us, end_us : lists of int
+        Event times of the first and last sample.
+    sampled_us : list of int
+        Event time of the newest sample in hand when the window closed.
+    """
+
+    values: FloatArray
+    sides: SideArray
+    device: list[str]
+    session: list[str]
+    index: list[int]
+    start_us: list[int]
+    end_us: list[int]
+    sampled_us: list[int]
+
+
+@dataclass(slots=True)
+class _Closed:
+    """Bookkeeping of one finished window until the batch's samples lie in one array."""
+
+    segment: _Segment
+    session: _Session
+    index: int
+    sampled_us: int
+
+
+class Engine:
+    """Windows of many devices at once.
+
+    Parameters
+    ----------
+    window, hop : int
+        Samples of the 50 Hz grid.
+    lateness_s : float
+        How much older than the newest packet of its session one may be and still be put in order.
+    """
+
+    def __init__(self, window: int, hop: int, lateness_s: float = 1.0) -> None:
+        self.window = window
+        self.hop = hop
+        self.lateness_us = round(lateness_s * 1e6)
+        self.counts = Counts()
+        self._uncounted = Counts()
+        self._closed: list[_Closed] = []
+        self._touched: list[_Session] = []
+        self._segments: list[_Segment] = []
+
+    def advance(
+        self,
+        packets: Sequence[Packet],
+        partitions: Sequence[Partition],
+        offsets: Sequence[int],
+        values: FloatArray,
+        now_s: float,
+    ) -> FinishedWindows:
+        """Process packets in log order.
+
+        Parameters
+        ----------
+        packets : sequence of Packet, length n_packets
+        partitions, offsets : sequences, length n_packets
+            Where each came from; offsets increase within a partition.
+        values : ndarray, shape (n_samples, 6)
+            Their samples one after the other; finite.
+        now_s : float
+            Any clock, for telling silent devices (`release`).
+
+        Returns
+        -------
+        FinishedWindows
+            Without those that were predicted before `Partition.emit_from`.
+        """
+        position = 0
+        hop, window = self.hop, self.window
+        for packet, partition, offset in zip(packets, partitions, offsets, strict=True):
+            n = len(packet.accel)
+            block = values[position : position + n]
+            position += n
+            live = offset >= partition.emit_from
+            counts = self.counts if live else self._uncounted
+            counts.packets += 1
+            counts.samples += n
+            device = partition.devices.get(packet.device)
+            if device is None:
+                device = partition.devices[packet.device] = _Device()
+            device.seen_s = now_s
+            session = device.open.get(packet.session)
+            if (
+                session is not None
+                and session.fast
+                and packet.seq == session.next_seq
+                and not session.pending
+                and packet.t is None
+                and packet.rate_hz == GRID_HZ
+                and abs(packet.t0 * 1e6 - session.end_us) <= SNAP_US  # type: ignore[operator]
+            ):
+                segment = session.segment or self._open_segment(session)
+                segment.blocks.append(block)
+                session.next_seq += 1
+                session.end += n
+                session.end_us += n * GRID_US
+                session.newest_us = session.end_us - GRID_US
+                if session.next_index * hop + window <= session.end:
+                    self._close_windows(session, live)
+                if len(device.open) > 1:
+                    self._end_quiet(device, session, n * GRID_US, live)
+            else:
+                self._admit(device, session, packet, block, live)
+        return self._finish()
+
+    def release(self, partition: Partition, silent_since_s: float, forget_before_s: float) -> FinishedWindows:
+        """Let go of devices that fell silent.
+
+        Parameters
+        ----------
+        silent_since_s : float
+            Devices last seen before this keep no samples: what they held back is given up waiting
+            for, and windows it completes are returned.
+        forget_before_s : float
+            Devices last seen before this are forgotten.
+        """
+        for name, device in list(partition.devices.items()):
+            if device.seen_s >= silent_since_s:
+                continue
+            for session in device.open.values():
+                if session.pending or len(session.tail):
+                    self._append(session, session.give_up(self.counts), live=True)
+                    session.next_index = max(session.next_index, first_index(session.end, self.hop))
+                    session.tail = _NO_SAMPLES
+                    partition.released = True
+            if device.seen_s < forget_before_s:
+                del partition.devices[name]
+                partition.released = True
+        return self._finish()
+
+    def _admit(self, device: _Device, session: _Session | None, packet: Packet, values: FloatArray, live: bool) -> None:
+        counts = self.counts if live else self._uncounted
+        if session is None:
+            next_seq = device.ended.get(packet.session)
+            if next_seq is not None:
+                if packet.seq < next_seq:
+                    counts.duplicate_packets += 1
+                    counts.duplicate_samples += len(values)
+                else:
+                    counts.late_packets += 1
+                    counts.late_samples += len(values)
+                return
+            side = SIDE_CODES[known_side(packet.side)]
+            session = _Session(packet.device, packet.session, side, packet.rate_hz)
+            device.open[packet.session] = session
+        before_us = session.newest_us
+        ready = session.admit(packet, values, self.lateness_us, counts)
+        if ready:
+            self._append(session, ready, live)
+        if len(device.open) > 1:
+            self._end_quiet(device, session, session.newest_us - before_us if before_us else 0, live)
+
+    def _append(self, session: _Session, ready: list[_Pending], live: bool) -> None:
+        counts = self.counts if live else self._uncounted
+        session.sync()
+        for packet in ready:
+            before = session.resampler.n_backwards
+            for run in session.resampler.push(packet.times_us, packet.values):
+                self._append_run(session, run, counts)
+            counts.backwards_samples += session.resampler.n_backwards - before
+            session.resampler.n_backwards = 0
+        session.update_fast()
+        self._close_windows(session, live)
+
+    def _append_run(self, session: _Session, run: Run, counts: Counts) -> None:
+        segment = session.segment or self._open_segment(session)
+        if run.start != session.end:
+            if session.end:
+                counts.gaps += 1
+                # What was complete before the gap must be cut out of the old segment first.
+                self._close_windows(session, live=counts is self.counts)
+            segment = session.segment = _Segment(run.start, [])
+            self._segments.append(segment)
+            session.next_index = max(session.next_index, first_index(run.start, self.hop))
+        segment.blocks.append(run.values)
+        session.end = run.start + len(run.values)
+
+    def _open_segment(self, session: _Session) -> _Segment:
+        segment = session.segment = _Segment(session.end - len(session.tail), [session.tail])
+        self._segments.append(segment)
+        self._touched.append(session)
+        return segment
+
+    def _close_windows(self, session: _Session, live: bool) -> None:
+        segment = session.segment
+        while session.next_index * self.hop + self.window <= session.end:
+            if live:
+                assert segment is not None
+                self._closed.append(_Closed(segment, session, session.next_index, session.newest_us))
+            session.next_index += 1
+
+    def _end_quiet(self, device: _Device, active: _Session, advanced_us: int, live: bool) -> None:
+        """End the sessions that got nothing while another one of their device went on."""
+        active.quiet_us = 0
+        for other in list(device.open.values()):
+            if other is active:
+                continue
+            other.quiet_us += advanced_us
+            if other.quiet_us > self.lateness_us:
+                self._append(other, other.give_up(self.counts if live else self._uncounted), live)
+                del device.open[other.name]
+                device.ended[other.name] = other.next_seq
+                while len(device.ended) > _REMEMBERED_SESSIONS:
+                    del device.ended[next(iter(device.ended))]
+
+    def _finish(self) -> FinishedWindows:
+        """Lay the batch's samples into one array, cut the windows, keep each session's tail."""
+        blocks: list[FloatArray] = []
+        base = 0
+        for segment in self._segments:
+            segment.base = base
+            blocks += segment.blocks
+            base += sum(map(len, segment.blocks))
+        flat = np.concatenate(blocks) if blocks else _NO_SAMPLES
+        closed = self._closed
+        hop = self.hop
+        starts = [c.segment.base + c.index * hop - c.segment.start for c in closed]
+        finished = _finished(closed, gather(flat, starts, self.window), hop, self.window)
+        for session in self._touched:
+            current = session.segment
+            assert current is not None
+            keep = min(max(session.next_index * hop, current.start), session.end)
+            first = current.base + keep - current.start
+            last = current.base + session.end - current.start
+            session.tail = flat[first:last].copy()
+            if last > current.base:
+                session.last_value = flat[last - 1].copy()
+            session.segment = None
+        self._closed, self._touched, self._segments = [], [], []
+        return finished
+
+
+def _finished(closed: list[_Closed], values: FloatArray, hop: int, window: int) -> FinishedWindows:
+    origins = [c.session.resampler.origin_us or 0 for c in closed]
+    starts = [origin + c.index * hop * GRID_US for origin, c in zip(origins, closed, strict=True)]
+    return FinishedWindows(
+        values=values,
+        sides=np.array([c.session.side for c in closed], dtype=np.int8),
+        device=[c.session.device for c in closed],
+        session=[c.session.name for c in closed],
+        index=[c.index for c in closed],
+        start_us=starts,
+        end_us=[start + (window - 1) * GRID_US for start in starts],
+        sampled_us=[c.sampled_us for c in closed],
+    )

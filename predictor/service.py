@@ -1,0 +1,508 @@
+"""The predictor's loop: poll, decode, windows, features, model, one transaction; then again.
+
+Whatever fails in Kafka, the loop drops all it has and starts afresh from what is committed, by the
+same path as a first start. Predictions, dead letters, checkpoints and offsets are one transaction,
+so that each window's prediction is visible once or not yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from kafka import ConsumerRebalanceListener
+from kafka.admin import MemberToRemove
+from prometheus_client import CollectorRegistry
+from threadpoolctl import threadpool_limits
+
+from predictor import state_topic
+from predictor.engine import Engine, FinishedWindows, Partition
+from predictor.instance import hold_instance
+from predictor.metrics import PredictorMetrics
+from repstream import messages
+from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
+from repstream.kafka import (
+    KafkaConnection,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+    ensure_topics,
+    translated,
+    wait_for_broker,
+)
+from repstream.messages import DEAD_LETTER, PREDICTIONS, SAMPLES, Packet, Prediction
+from repstream.model import Model
+from repstream.recording import FloatArray
+
+log = logging.getLogger(__name__)
+
+# Kafka's own least session time-out is 6 s by default; with a heartbeat a second, a dead predictor's
+# partitions are with another one within 10 s, and one that is only busy is not taken for dead.
+_SESSION_TIMEOUT_MS = 6_000
+_HEARTBEAT_MS = 1_000
+# The longest a rebalance waits for a member that does not come; a batch takes well under a second.
+_MAX_POLL_INTERVAL_MS = 30_000
+# A dead predictor's open transaction hides later predictions of its partitions until it is timed out;
+# not longer, then, than its session.
+_TRANSACTION_TIMEOUT_MS = 6_000
+_POLL_MS = 200
+_RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 5.0
+# Housekeeping (silent devices, gauges) runs this often.
+_HOUSEKEEPING_S = 1.0
+# Health: with packets waiting, the offset must move within this.
+_STUCK_S = 20.0
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """How a predictor runs.
+
+    Attributes
+    ----------
+    group : str
+        Consumer group; predictors of one group share the partitions.
+    hop : int
+        Samples between the starts of two windows.
+    lateness_s : float
+        How late a packet may come and still be put in order, s of event time.
+    batch_packets : int
+        Most packets in a transaction.
+    checkpoint_s, checkpoint_packets : float, int
+        A partition's state is written down after so many seconds or packets, whichever is first: it
+        bounds what a restart reads again.
+    idle_s : float
+        A device that sent nothing for so long keeps no buffer.
+    forget_s : float
+        A device that sent nothing for so long is forgotten.
+    instance : str or None
+        Name within the group; None takes the first that is free on this host.
+    """
+
+    group: str = "repstream-predictor"
+    hop: int = 25
+    lateness_s: float = 1.0
+    batch_packets: int = 4_000
+    checkpoint_s: float = 5.0
+    checkpoint_packets: int = 20_000
+    idle_s: float = 900.0
+    forget_s: float = 86_400.0
+    instance: str | None = None
+    partitions: int = 4
+
+    def __post_init__(self) -> None:
+        for name, least in (("hop", 1), ("batch_packets", 1), ("checkpoint_packets", 1), ("partitions", 1)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be at least {least}, received {getattr(self, name)}")
+        for name in ("lateness_s", "checkpoint_s", "idle_s", "forget_s"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} must not be negative, received {getattr(self, name)}")
+        if not self.group:
+            raise SettingsError("group must not be empty")
+
+
+@dataclass
+class _Assigned:
+    """A partition that is ours: its state and where in the log that state stands."""
+
+    partition: Partition
+    next_offset: int
+    committed: int
+    pointer: state_topic.Pointer | None
+    checkpoint_at_s: float
+    packets_since: int = 0
+
+
+@dataclass
+class _Batch:
+    """What one poll brought, decoded."""
+
+    packets: list[Packet]
+    partitions: list[Partition]
+    offsets: list[int]
+    values: FloatArray
+    rejected: list[tuple[Any, MessageError]]
+
+
+class Predictor:
+    """Consume samples, produce predictions.
+
+    Parameters
+    ----------
+    model : Model
+    connection : KafkaConnection
+    settings : PredictorSettings
+    registry : CollectorRegistry
+        Where the metrics go.
+    stopping : callable
+        True once the service is to finish its batch and leave.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        connection: KafkaConnection,
+        settings: PredictorSettings,
+        registry: CollectorRegistry,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.model = model
+        self.connection = connection
+        self.settings = settings
+        self.stopping = stopping
+        self.metrics = PredictorMetrics(registry, model.labels, model.name, model.version)
+        self._state_topic = state_topic.state_topic(settings.group)
+        self._engine = Engine(model.window, settings.hop, settings.lateness_s)
+        self._assigned: dict[TopicPartition, _Assigned] = {}
+        self._assignment_changed = False
+        self._progress_s = time.monotonic()
+        self._lag = 0
+        self._trouble = "starting"
+
+    def run(self) -> None:
+        """Work until `stopping`; returns after delivering, committing and leaving the group.
+
+        Raises
+        ------
+        BrokerError
+            For what trying again cannot cure (credentials, for example).
+        """
+        pause = _RETRY_FIRST_S
+        # A batch makes a hundred thousand short-lived tuples; looking through them for cycles, which
+        # they cannot form, every 700 allocations doubles the cost of decoding (docs/results.md).
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        with (
+            threadpool_limits(limits=1),  # a second thread costs more than it brings on small batches
+            contextlib.closing(
+                hold_instance(self.settings.group, self.connection.bootstrap_servers, self.settings.instance)
+            ) as instance,
+        ):
+            while not self.stopping():
+                began = time.monotonic()
+                try:
+                    self._work(instance.name)
+                except BrokerUnavailableError as error:
+                    self._trouble = str(error)
+                    self.metrics.restarts.inc()
+                    log.warning("%s; starting again from what is committed in %.1f s", error, pause)
+                    if time.monotonic() - began > 30.0:
+                        pause = _RETRY_FIRST_S
+                    time.sleep(pause)
+                    pause = min(pause * 2, _RETRY_MOST_S)
+
+    def health(self) -> tuple[bool, str]:
+        """Tell whether event time advances while there is lag, and why not."""
+        if self._trouble:
+            return False, self._trouble
+        still = time.monotonic() - self._progress_s
+        if self._lag and still > _STUCK_S:
+            return False, f"{self._lag} packets wait and nothing was processed for {still:.0f} s"
+        return True, f"{len(self._assigned)} partitions, {self._lag} packets behind"
+
+    def _work(self, instance: str) -> None:
+        """One life: connect, process until stopping or until Kafka fails."""
+        if not wait_for_broker(self.connection, self.stopping):
+            return
+        ensure_topics(self.connection, self.settings.partitions, extra={self._state_topic: state_topic.TOPIC_CONFIG})
+        self._assigned.clear()
+        self._engine = Engine(self.model.window, self.settings.hop, self.settings.lateness_s)
+        self.metrics.restart_counts()
+        group = self.settings.group
+        with translated("working with Kafka"):
+            producer = self.connection.producer(
+                transactional_id=f"{group}.{instance}",
+                transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+                linger_ms=1,
+            )
+            try:
+                # Also ends what a former holder of this name left open.
+                producer.init_transactions()
+                consumer = self.connection.consumer(
+                    group_id=group,
+                    group_instance_id=instance,
+                    client_id=f"{group}.{instance}",
+                    session_timeout_ms=_SESSION_TIMEOUT_MS,
+                    heartbeat_interval_ms=_HEARTBEAT_MS,
+                    max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+                    max_poll_records=self.settings.batch_packets,
+                    max_partition_fetch_bytes=4 * 1024 * 1024,
+                )
+                try:
+                    consumer.subscribe([SAMPLES], listener=_Listener(self))
+                    log.info("joined group %s as %s", group, instance)
+                    self._loop(consumer, producer)
+                finally:
+                    consumer.close(autocommit=False, timeout_ms=2_000)
+            finally:
+                producer.close(timeout=2)
+        self._leave(group, instance)
+
+    def _leave(self, group: str, instance: str) -> None:
+        """Leave at once: a static member's closing alone would hold its partitions until time-out."""
+        with translated(f"leaving group {group}"):
+            admin = self.connection.admin()
+            try:
+                admin.remove_group_members(group, [MemberToRemove(group_instance_id=instance)])
+            finally:
+                admin.close()
+        log.info("left group %s", group)
+
+    def _loop(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
+        housekeeping_s = time.monotonic()
+        while not self.stopping():
+            records = consumer.poll(timeout_ms=_POLL_MS)
+            if self._assignment_changed:
+                # What was polled stands after the committed offset; the state begins before it.
+                self._restore(consumer)
+                records = {}
+            now = time.monotonic()
+            if records:
+                self._process(records, consumer, producer)
+                self._progress_s = time.monotonic()
+            if now - housekeeping_s >= _HOUSEKEEPING_S:
+                housekeeping_s = now
+                self._keep_house(consumer, producer, now)
+
+    def _restore(self, consumer: KafkaConsumer) -> None:
+        """Get the state of partitions that are newly ours, and drop that of those that are not."""
+        self._assignment_changed = False
+        ours = consumer.assignment()
+        for tp in [tp for tp in self._assigned if tp not in ours]:
+            del self._assigned[tp]
+            self.metrics.lag.remove(str(tp.partition))
+        committed: dict[TopicPartition, tuple[int, str] | None] = {}
+        for tp in ours:
+            commit = consumer.committed(tp, metadata=True)
+            held = self._assigned.get(tp)
+            if held is not None and held.committed == (commit.offset if commit else 0):
+                consumer.seek(tp, held.next_offset)  # nobody had it in between
+                continue
+            committed[tp] = (commit.offset, commit.metadata or "") if commit else None
+        restored = state_topic.restore(
+            self.connection, self._state_topic, committed, self.model.window, self.settings.hop
+        )
+        now = time.monotonic()
+        for tp, found in restored.items():
+            commit_offset = committed[tp][0] if committed[tp] else 0  # type: ignore[index]
+            # A checkpoint is due at once: being killed again and again must not make what is read
+            # again longer and longer.
+            self._assigned[tp] = _Assigned(found.partition, found.position, commit_offset, found.pointer, -math.inf)
+            consumer.seek(tp, found.position)
+            log.info(
+                "partition %d: from offset %d, reading again from %d, %d devices",
+                tp.partition,
+                commit_offset,
+                found.position,
+                len(found.partition.devices),
+            )
+        self._trouble = ""
+        self._progress_s = now
+
+    def _process(
+        self, records: dict[TopicPartition, list[Any]], consumer: KafkaConsumer, producer: KafkaProducer
+    ) -> None:
+        """Take one poll's packets to committed predictions."""
+        began = time.monotonic()
+        batch = self._decode(records)
+        finished = self._engine.advance(batch.packets, batch.partitions, batch.offsets, batch.values, began)
+        for tp, got in records.items():
+            held = self._assigned[tp]
+            held.next_offset = got[-1].offset + 1
+            held.packets_since += len(got)
+        moved = [tp for tp in records if self._assigned[tp].next_offset > self._assigned[tp].committed]
+        if moved:  # else all of it was read again, to get the state back
+            self._commit(consumer, producer, moved, finished, batch.rejected)
+            self.metrics.batch.observe(time.monotonic() - began)
+
+    def _decode(self, records: dict[TopicPartition, list[Any]]) -> _Batch:
+        packets: list[Packet] = []
+        partitions: list[Partition] = []
+        offsets: list[int] = []
+        sources: list[Any] = []
+        rejected: list[tuple[Any, MessageError]] = []
+        decode = messages.decode_packet
+        for tp, got in records.items():
+            held = self._assigned[tp]
+            for record in got:
+                try:
+                    packets.append(decode(record.value or b"", record.key))
+                except MessageError as error:
+                    if record.offset >= held.partition.emit_from:
+                        rejected.append((record, error))
+                    continue
+                partitions.append(held.partition)
+                offsets.append(record.offset)
+                sources.append(record)
+        values = messages.packet_values(packets)
+        if not np.isfinite(values).all():
+            keep = []
+            position = 0
+            for i, packet in enumerate(packets):
+                n = len(packet.accel)
+                try:
+                    messages.check_finite(values[position : position + n])
+                    keep.append(i)
+                except MessageError as error:
+                    if offsets[i] >= partitions[i].emit_from:
+                        rejected.append((sources[i], error))
+                position += n
+            packets = [packets[i] for i in keep]
+            partitions = [partitions[i] for i in keep]
+            offsets = [offsets[i] for i in keep]
+            values = messages.packet_values(packets)
+        return _Batch(packets, partitions, offsets, values, rejected)
+
+    def _commit(
+        self,
+        consumer: KafkaConsumer,
+        producer: KafkaProducer,
+        moved: Sequence[TopicPartition],
+        finished: FinishedWindows,
+        rejected: Sequence[tuple[Any, MessageError]],
+    ) -> None:
+        """Predict, and deliver everything in one transaction."""
+        predictions = self._predict(finished)
+        producer.begin_transaction()
+        try:
+            for prediction in predictions:
+                producer.send(
+                    PREDICTIONS,
+                    key=prediction.device.encode(),
+                    value=messages.encode(prediction),
+                    timestamp_ms=int(prediction.end * 1e3),
+                )
+            for record, error in rejected:
+                _send_dead_letter(producer, record, error)
+            offsets = {}
+            for tp in moved:
+                held = self._assigned[tp]
+                if self._checkpoint_due(held):
+                    held.pointer = state_topic.write(
+                        producer,
+                        self._state_topic,
+                        tp.partition,
+                        held.partition,
+                        held.next_offset,
+                        self.model.window,
+                        self.settings.hop,
+                    )
+                    held.partition.released = False
+                    held.packets_since, held.checkpoint_at_s = 0, time.monotonic()
+                text = messages.encode(held.pointer).decode() if held.pointer else ""
+                offsets[tp] = OffsetAndMetadata(held.next_offset, text, -1)
+            producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
+            producer.commit_transaction()
+        except Exception:
+            with contextlib.suppress(Exception):  # the first failure is the one to tell
+                producer.abort_transaction()
+            raise
+        for tp in moved:
+            self._assigned[tp].committed = self._assigned[tp].next_offset
+        self._count(predictions, rejected)
+
+    def _checkpoint_due(self, held: _Assigned) -> bool:
+        return (
+            held.pointer is None
+            or held.partition.released
+            or held.packets_since >= self.settings.checkpoint_packets
+            or time.monotonic() - held.checkpoint_at_s >= self.settings.checkpoint_s
+        )
+
+    def _predict(self, finished: FinishedWindows) -> list[Prediction]:
+        features = self.model.features.compute(finished.values, finished.sides)
+        probabilities = self.model.predict(features)
+        best = probabilities.argmax(axis=1).tolist() if len(features) else []
+        now = time.time()
+        labels = self.model.labels
+        return [
+            Prediction(
+                v=messages.VERSION,
+                id=messages.prediction_id(device, session, index),
+                device=device,
+                session=session,
+                index=index,
+                start=start / 1e6,
+                end=end / 1e6,
+                label=labels[top],
+                confidence=row[top],
+                probabilities=dict(zip(labels, row, strict=True)),
+                features=values,
+                model=self.model.id,
+                sampled_at=sampled / 1e6,
+                predicted_at=now,
+            )
+            for device, session, index, start, end, sampled, top, row, values in zip(
+                finished.device,
+                finished.session,
+                finished.index,
+                finished.start_us,
+                finished.end_us,
+                finished.sampled_us,
+                best,
+                probabilities.tolist(),
+                features.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _count(self, predictions: Sequence[Prediction], rejected: Sequence[tuple[Any, MessageError]]) -> None:
+        now = time.time()
+        self.metrics.add(self._engine.counts)
+        for prediction in predictions:
+            self.metrics.predicted[prediction.label].inc()
+            self.metrics.latency.observe(max(now - prediction.sampled_at, 0.0))
+        for record, error in rejected:
+            self.metrics.rejected.labels(error.reason).inc()
+            log.warning("dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error)
+
+    def _keep_house(self, consumer: KafkaConsumer, producer: KafkaProducer, now: float) -> None:
+        self._lag = 0
+        devices = 0
+        for tp, held in self._assigned.items():
+            lag = max((consumer.highwater(tp) or 0) - held.next_offset, 0)
+            self.metrics.lag.labels(str(tp.partition)).set(lag)
+            self._lag += lag
+            devices += len(held.partition.devices)
+        self.metrics.active_devices.set(devices)
+        if not self._lag:
+            self._progress_s = now
+        for tp, held in self._assigned.items():
+            if held.next_offset < held.committed:
+                continue  # still reading its own state again
+            finished = self._engine.release(held.partition, now - self.settings.idle_s, now - self.settings.forget_s)
+            if held.partition.released:
+                self._commit(consumer, producer, [tp], finished, [])
+
+
+def _send_dead_letter(producer: KafkaProducer, record: Any, error: MessageError) -> None:
+    headers = [
+        ("reason", error.reason.encode()),
+        ("detail", error.detail[:1000].encode()),
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+    ]
+    # Kafka takes no record without key and value.
+    value = b"" if record.value is None and record.key is None else record.value
+    producer.send(DEAD_LETTER, key=record.key, value=value, headers=headers, timestamp_ms=record.timestamp)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Note that the assignment changed; the loop acts on it between two batches."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self._predictor._assignment_changed = True
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self._predictor._assignment_changed = True
