@@ -96,10 +96,7 @@ class KafkaConnection:
     @classmethod
     def from_environment(cls, bootstrap_servers: str) -> KafkaConnection:
         """Connect to `bootstrap_servers` with the credentials of ``REPSTREAM_KAFKA_…``."""
-        security = {name: os.environ[env] for env, name in # Asking whether Kafka is there must not hold a service back from stopping.
-_BOOTSTRAP_TIMEOUT_MS = 3_000
-
-_SECURITY_ENV.items() if os.environ.get(env)}
+        security = {name: os.environ[env] for env, name in _SECURITY_ENV.items() if os.environ.get(env)}
         return cls(bootstrap_servers, security)
 
     def _common(self) -> dict[str, Any]:
