@@ -1,0 +1,179 @@
+"""What the log holds of the sessions about to be replayed; imports schedule and repstream.kafka.
+
+A producer that was killed starts the normal way: it reads `samples` and `labels`, finds how far each
+session got and goes on from there. So nothing is kept outside of Kafka, and a session is in the log
+once and whole, whoever was killed when.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from producer.schedule import Delivered, LogState, ProducerSettings, Wearer
+from repstream.kafka import KafkaConnection, TopicPartition, translated
+from repstream.messages import LABELS, SAMPLES
+from repstream.recording import Recording
+
+_POLL_MS = 250
+_SAY_EVERY_S = 5.0
+# A device's clock may be off (a fault); the record's own timestamp, in whole ms, tells.
+_CLOCK_WITHIN_US = 2_000
+
+
+class _PacketOutline(msgspec.Struct, gc=False):
+    """As much of a packet as tells how far a session got; its values are not parsed."""
+
+    session: str
+    seq: int
+    accel: msgspec.Raw
+    t0: float | None = None
+    rate_hz: float | None = None
+    t: list[float] | None = None
+
+
+class _LabelOutline(msgspec.Struct, gc=False):
+    session: str
+    start: float
+
+
+_packet_decoder = msgspec.json.Decoder(_PacketOutline)
+_label_decoder = msgspec.json.Decoder(_LabelOutline)
+
+
+@dataclass
+class _Seen:
+    """The packets of one session, in whatever order they stand in the log."""
+
+    n_samples: int = 0  # of packets 0 to next_seq - 1
+    next_seq: int = 0
+    highest_seq: int = -1
+    lowest_seq: int = -1
+    lowest_us: int = 0
+    ahead: dict[int, int] = field(default_factory=dict)
+
+    def add(self, seq: int, n_samples: int, first_us: int) -> None:
+        self.highest_seq = max(self.highest_seq, seq)
+        if self.lowest_seq < 0 or seq < self.lowest_seq:
+            self.lowest_seq, self.lowest_us = seq, first_us
+        if seq >= self.next_seq:
+            self.ahead.setdefault(seq, n_samples)
+        while self.next_seq in self.ahead:
+            self.n_samples += self.ahead.pop(self.next_seq)
+            self.next_seq += 1
+
+    def delivered(self, recording: Recording, packet_samples: int, loses_packets: bool) -> Delivered:
+        """Tell where to go on; where packets are lost on purpose, after the last one that came."""
+        before = min(self.lowest_seq * packet_samples, recording.n_samples - 1)
+        start_us = self.lowest_us - int(recording.times_us[before])
+        if loses_packets and self.highest_seq >= self.next_seq:
+            next_seq = self.highest_seq + 1
+            return Delivered(start_us, min(next_seq * packet_samples, recording.n_samples), next_seq)
+        return Delivered(start_us, self.n_samples, self.next_seq)
+
+
+class LogReader:
+    """Takes the log's messages one by one; pure.
+
+    Parameters
+    ----------
+    devices : iterable of str
+        Those that are about to be replayed; others' messages are skipped by their key.
+    """
+
+    def __init__(self, devices: Iterable[str]) -> None:
+        self._devices = {device.encode(): device for device in devices}
+        self._seen: dict[tuple[str, str], _Seen] = {}
+        self._labels: set[tuple[str, str, int]] = set()
+
+    def take(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
+        """Take a message of `samples` or `labels`; what cannot be read is not there."""
+        device = self._devices.get(key or b"")
+        if device is None or value is None:
+            return
+        try:
+            if topic == LABELS:
+                label = _label_decoder.decode(value)
+                self._labels.add((device, label.session, round(label.start * 1e6)))
+                return
+            packet = _packet_decoder.decode(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return
+        n = bytes(packet.accel).count(b"[") - 1
+        first, last = packet.t0, packet.t0
+        if packet.t:
+            first, last = packet.t[0], packet.t[-1]
+        elif last is not None and packet.rate_hz:
+            last += (n - 1) / packet.rate_hz
+        if first is None or last is None or n < 1 or packet.seq < 0:
+            return
+        first_us = round(first * 1e6)
+        ahead_us = round(last * 1e6) - timestamp_ms * 1000
+        if abs(ahead_us) > _CLOCK_WITHIN_US:
+            first_us -= ahead_us
+        self._seen.setdefault((device, packet.session), _Seen()).add(packet.seq, n, first_us)
+
+    def state(self, wearers: Sequence[Wearer], settings: ProducerSettings) -> LogState:
+        """Say how far the sessions of these wearers got."""
+        loses = any(fault.kind.loses_packets for fault in settings.faults)
+        by_name = {
+            (wearer.device, recording.session + settings.session_suffix): recording
+            for wearer in wearers
+            for recording in wearer.recordings
+        }
+        sessions = {}
+        for (device, session), seen in self._seen.items():
+            recording = by_name.get((device, session)) or by_name.get((device, re.sub(r"#\d+$", "", session)))
+            if recording is not None:
+                sessions[device, session] = seen.delivered(recording, settings.packet_samples, loses)
+        return LogState(sessions, frozenset(self._labels))
+
+
+def read_log(
+    connection: KafkaConnection,
+    wearers: Sequence[Wearer],
+    settings: ProducerSettings,
+    stopping: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda _text: None,
+) -> LogState:
+    """Read `samples` and `labels` from their beginning to their present end.
+
+    Raises
+    ------
+    BrokerUnavailableError
+        Where Kafka goes away at the start of it; later on the reader waits for it.
+    """
+    reader = LogReader(wearer.device for wearer in wearers)
+    with translated("reading how far the sessions got"):
+        consumer = connection.consumer(max_partition_fetch_bytes=4_194_304, fetch_max_wait_ms=50)
+        try:
+            partitions = [
+                TopicPartition(topic, p)
+                for topic in (SAMPLES, LABELS)
+                for p in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
+            ends = consumer.end_offsets(partitions)
+            begins = consumer.beginning_offsets(partitions)
+            left = {tp for tp in partitions if begins[tp] < ends[tp]}
+            n_all = sum(ends[tp] - begins[tp] for tp in left)
+            consumer.assign(sorted(left))
+            for tp in left:
+                consumer.seek(tp, begins[tp])
+            said = time.monotonic()
+            while left and not stopping():
+                for tp, records in consumer.poll(_POLL_MS, max_records=5_000).items():
+                    for record in records:
+                        reader.take(tp.topic, record.key, record.value, record.timestamp)
+                # Positions, not the records' offsets: the log's end can be a transaction's marker.
+                left = {tp for tp in left if consumer.position(tp) < ends[tp]}
+                if time.monotonic() - said >= _SAY_EVERY_S:
+                    said = time.monotonic()
+                    n_left = sum(ends[tp] - consumer.position(tp) for tp in left)
+                    say(f"reading how far the sessions got: {n_all - n_left} of {n_all} messages")
+        finally:
+            consumer.close()
+    return reader.state(wearers, settings)

@@ -1,0 +1,140 @@
+"""Real services as child processes, and what stands in their topics."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repstream import messages
+from repstream.catalogue import resolve
+from repstream.kafka import KafkaConnection, TopicPartition
+from repstream.model import Model
+from repstream.scoring import score
+
+MODEL = "spar"
+
+
+def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Ask again and again until it holds; fail with `what` at the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.05)
+
+
+def start_service(*arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+    """Run a command of repstream in the background; its output goes to `log`."""
+    output = log.open("ab") if log else subprocess.DEVNULL
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "repstream", *arguments], stdout=output, stderr=subprocess.STDOUT
+        )
+    finally:
+        if log:
+            output.close()  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def service(*arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command while the block runs; it is ended by its own pid."""
+    process = start_service(*arguments, log=log)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+    """End a process and return its exit code."""
+    if process.poll() is None:
+        os.kill(process.pid, how)
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def predict_arguments(bootstrap_servers: str, group: str = "test", *more: str) -> list[str]:
+    return ["predict", "--bootstrap-servers", bootstrap_servers, "--model", MODEL, "--group", group, *more]
+
+
+def read_topic(bootstrap_servers: str, topic: str, isolation: str = "read_committed") -> list[Any]:
+    """Read all that stands in a topic now."""
+    consumer = KafkaConnection(bootstrap_servers).consumer(isolation_level=isolation)
+    try:
+        numbers = consumer.partitions_for_topic(topic) or set()
+        partitions = [TopicPartition(topic, p) for p in sorted(numbers)]
+        if not partitions:
+            return []  # nobody has made the topic yet
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        records = []
+        deadline = time.monotonic() + 60
+        while any(consumer.position(tp) < ends[tp] for tp in partitions):
+            assert time.monotonic() < deadline, f"{topic} could not be read to its end {ends}"
+            for got in consumer.poll(timeout_ms=200, max_records=10_000).values():
+                records += got
+        return records
+    finally:
+        consumer.close()
+
+
+def read_predictions(bootstrap_servers: str) -> list[messages.Prediction]:
+    return [messages.decode_prediction(r.value) for r in read_topic(bootstrap_servers, messages.PREDICTIONS)]
+
+
+def expected_predictions(names: Sequence[str], model: Model, hop: int | None = None) -> dict[str, np.ndarray[Any, Any]]:
+    """What `repstream score` says: each window's id and its probabilities."""
+    expected = {}
+    for recording in resolve(names):
+        scores = score(recording, model, hop)
+        for index, row in zip(scores.windows.index.tolist(), scores.probabilities, strict=True):
+            expected[messages.prediction_id(recording.device, recording.session, index)] = row
+    return expected
+
+
+def assert_stream_equals_batch(
+    predictions: Sequence[messages.Prediction], expected: dict[str, np.ndarray[Any, Any]], model: Model
+) -> None:
+    """Same ids, each once, same labels, probabilities to 1e-9."""
+    counts = Counter(p.id for p in predictions)
+    repeated = [i for i, n in counts.items() if n > 1]
+    lost = sorted(expected.keys() - counts.keys())
+    foreign = sorted(counts.keys() - expected.keys())
+    assert not repeated, f"{len(repeated)} ids more than once, for example {repeated[:3]}"
+    assert not lost, f"{len(lost)} of {len(expected)} ids lost, for example {lost[:3]}"
+    assert not foreign, f"{len(foreign)} ids that score does not know, for example {foreign[:3]}"
+    for prediction in predictions:
+        row = expected[prediction.id]
+        assert prediction.label == model.labels[int(row.argmax())], prediction.id
+        streamed = np.array([prediction.probabilities[label] for label in model.labels])
+        assert np.abs(streamed - row).max() <= 1e-9, prediction.id
+
+
+def wait_for_predictions(bootstrap_servers: str, n: int, timeout_s: float = 90.0) -> list[messages.Prediction]:
+    """Wait until at least `n` predictions are readable, and return all there are."""
+    found: list[messages.Prediction] = []
+
+    def enough() -> bool:
+        found[:] = read_predictions(bootstrap_servers)
+        return len(found) >= n
+
+    deadline = time.monotonic() + timeout_s
+    while not enough():
+        if time.monotonic() > deadline:
+            break  # the caller's comparison says what is missing
+        time.sleep(0.3)
+    return found

@@ -1,0 +1,370 @@
+"""The predictor on a real Kafka: stream equals batch, bad input costs itself alone, work is shared."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from repstream.catalogue import resolve
+from repstream.embedded import EmbeddedBroker
+from repstream.embedded_process import free_port
+from repstream.kafka import KafkaConnection, ensure_topics
+from repstream.messages import DEAD_LETTER, SAMPLES, Packet, encode
+from repstream.model import Model, load_model
+from repstream.recording import Recording
+from repstream.tables import write_recording
+from tests.broker.services import (
+    MODEL,
+    assert_stream_equals_batch,
+    end,
+    expected_predictions,
+    predict_arguments,
+    read_predictions,
+    read_topic,
+    service,
+    wait_for_predictions,
+    wait_until,
+)
+
+NAMES = ["spar/s08-left-*"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model(MODEL)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    """A Kafka of the test's own: topics have fixed names."""
+    with EmbeddedBroker.start(tmp_path / "kafka") as running:
+        yield running
+
+
+def produce(broker: EmbeddedBroker, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "repstream", "produce", *arguments, "--bootstrap-servers", broker.bootstrap_servers],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def packets_of(recording: Recording, n: int = 10, origin_s: float = 1_763_700_000.0) -> list[Packet]:
+    """A recording as a foreign producer would cut it."""
+    packets = []
+    for seq, i in enumerate(range(0, recording.n_samples, n)):
+        values = recording.values[i : i + n].tolist()
+        packets.append(
+            Packet(
+                v=1,
+                device=recording.device,
+                session=recording.session,
+                seq=seq,
+                accel=[(r[0], r[1], r[2]) for r in values],
+                gyro=[(r[3], r[4], r[5]) for r in values],
+                t0=origin_s + float(recording.time_s[i]),
+                rate_hz=recording.rate_hz,
+                side=recording.side,
+            )
+        )
+    return packets
+
+
+def send(broker: EmbeddedBroker, messages: list[tuple[bytes | None, bytes]]) -> None:
+    connection = KafkaConnection(broker.bootstrap_servers)
+    ensure_topics(connection)
+    producer = connection.producer()
+    for key, value in messages:
+        producer.send(SAMPLES, key=key, value=value)
+    producer.flush()
+    producer.close()
+
+
+def with_suffix(expected: dict[str, np.ndarray], suffix: str) -> dict[str, np.ndarray]:
+    """The same windows of sessions whose ids got a suffix."""
+    renamed = {}
+    for name, row in expected.items():
+        device, session, index = name.split("/")
+        renamed[f"{device}/{session}{suffix}/{index}"] = row
+    return renamed
+
+
+def test_predictions_are_those_of_score_however_packets_are_cut_shuffled_or_repeated(
+    broker: EmbeddedBroker, model: Model
+) -> None:
+    once = expected_predictions(NAMES, model)
+    expected: dict[str, np.ndarray] = {}
+    for cut in (1, 7, 10, 50, 500):
+        produce(broker, *NAMES, "--speed", "max", "--packet-samples", str(cut), "--session-suffix", f"-cut{cut}")
+        expected |= with_suffix(once, f"-cut{cut}")
+    produce(
+        broker, *NAMES, "--speed", "max", "--session-suffix", "-mixed", "--inject", "shuffle:0.9@0", "--inject", "duplicate:0.3@0"
+    )
+    expected |= with_suffix(once, "-mixed")
+    with service(*predict_arguments(broker.bootstrap_servers)):
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
+    assert_stream_equals_batch(predictions, expected, model)
+
+
+def test_predictions_carry_the_windows_event_times_and_features(broker: EmbeddedBroker, model: Model) -> None:
+    recording = resolve(["spar/s08-left-ROW-1"])[0]
+    origin = 1_763_700_000.0
+    send(broker, [(p.device.encode(), encode(p)) for p in packets_of(recording, origin_s=origin)])
+    with service(*predict_arguments(broker.bootstrap_servers, "test", "--hop", "50")):
+        expected = expected_predictions(["spar/s08-left-ROW-1"], model, hop=50)
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
+    assert_stream_equals_batch(predictions, expected, model)
+    for prediction in predictions:
+        start = origin + prediction.index * 50 / 50
+        assert prediction.start == pytest.approx(start, abs=1e-6)
+        assert prediction.end == pytest.approx(start + 3.0, abs=1e-6)
+        assert prediction.end <= prediction.sampled_at <= prediction.end + 0.2
+        assert prediction.model == model.id
+        assert len(prediction.features) == len(model.features.names)
+        assert prediction.confidence == max(prediction.probabilities.values())
+
+
+def irregular(recording: Recording, kind: str) -> Recording:
+    """Recordings as they come in life."""
+    rng = np.random.default_rng(3)
+    time_s, values, rate = recording.time_s, recording.values, recording.rate_hz
+    if kind == "100hz":
+        rate = 100.0
+        time_s = np.arange(int(recording.duration_s * rate)) / rate
+        values = np.stack([np.interp(time_s, recording.time_s, values[:, i]) for i in range(6)], axis=1)
+    elif kind == "jittered":
+        time_s = time_s + rng.uniform(-0.006, 0.006, len(time_s))
+        time_s -= time_s[0]
+    elif kind in ("gap-0.1s", "gap-2s"):
+        length = 0.1 if kind == "gap-0.1s" else 2.0
+        keep = (time_s < 10.0) | (time_s >= 10.0 + length)
+        time_s, values = time_s[keep], values[keep]
+    elif kind == "short":
+        time_s, values = time_s[:150], values[:150]
+    return replace(
+        recording,
+        name=kind,
+        session=kind,
+        device=f"watch-{kind}",
+        time_s=time_s,
+        values=values,
+        rate_hz=rate,
+        labels=None,
+    )
+
+
+def test_irregular_recordings_give_what_score_gives_and_broken_ones_are_refused_by_name(
+    broker: EmbeddedBroker, model: Model, tmp_path: Path
+) -> None:
+    base = resolve(["spar/s09-right-PEN-1"])[0]
+    kinds = ("100hz", "jittered", "gap-0.1s", "gap-2s", "short")
+    files = []
+    for kind in kinds:
+        path = tmp_path / f"{kind}.csv"
+        write_recording(irregular(base, kind), path)
+        files.append(str(path))
+    expected = expected_predictions(files, model)
+    windows = {kind: sum(f"/{kind}/" in name for name in expected) for kind in kinds}
+    assert windows["short"] == 0
+    assert windows["gap-0.1s"] == windows["jittered"] > windows["gap-2s"] > 0
+    produce(broker, *files, "--speed", "max")
+    with service(*predict_arguments(broker.bootstrap_servers)):
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
+    assert_stream_equals_batch(predictions, expected, model)
+    # What no recording can be is refused before anything is sent.
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "nan.csv").write_text((tmp_path / "short.csv").read_text().replace("\n0.02,", "\n0.02,nan,", 1))
+    (tmp_path / "picture.parquet").write_bytes(b"\x89PNG\r\n")
+    for name in ("empty.csv", "nan.csv", "picture.parquet"):
+        done = subprocess.run(
+            [sys.executable, "-m", "repstream", "produce", str(tmp_path / name), "--bootstrap-servers", broker.bootstrap_servers],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: ")
+        assert name in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_each_malformed_packet_costs_itself_and_stands_in_the_dead_letter_topic_with_its_reason(
+    broker: EmbeddedBroker, model: Model
+) -> None:
+    recording = resolve(["spar/s08-left-ROW-1"])[0]
+    good = packets_of(recording)
+    key = recording.device.encode()
+    sound = json.loads(encode(good[0])) | {"session": "bad", "seq": 0}
+
+    def bad(**changes: object) -> bytes:
+        return json.dumps(sound | changes).encode()
+
+    malformed: list[tuple[bytes | None, bytes, str]] = [
+        (key, b"not JSON at all", "not-json"),
+        (key, b"\xff\xfe\x00", "not-json"),
+        (key, b"", "not-json"),
+        (key, bad(v=2), "version"),
+        (key, bad(accel=[[1, 2]] * 10), "shape"),
+        (key, bad(gyro=[[1, 2, 3]] * 9), "shape"),
+        (key, bad(accel=[], gyro=[]), "shape"),
+        (key, bad().replace(b"[[", b"[[NaN, ", 1).replace(b", ", b",", 1), "nan"),
+        (key, bad(accel=[[None, 0, 1]] * 10), "nan"),
+        (key, bad(rate_hz=-50), "rate"),
+        (key, bad(t0=None), "time"),
+        (key, bad(t=[1_763_700_000.0] * 10), "time"),
+        (b"somebody-else", bad(), "key"),
+        (None, bad(), "key"),
+        (key, b"x" * 10_000_000, "too-large"),
+    ]
+    messages: list[tuple[bytes | None, bytes]] = []
+    for i, packet in enumerate(good):
+        messages.append((key, encode(packet)))
+        if i < len(malformed):
+            messages.append(malformed[i][:2])
+    send(broker, messages)
+    expected = expected_predictions(["spar/s08-left-ROW-1"], model)
+    with service(*predict_arguments(broker.bootstrap_servers)):
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
+    assert_stream_equals_batch(predictions, expected, model)
+    letters = read_topic(broker.bootstrap_servers, DEAD_LETTER)
+    found = sorted((dict(r.headers)["reason"].decode(), r.key or b"", r.value) for r in letters)
+    assert found == sorted((reason, k or b"", value) for k, value, reason in malformed)
+    for letter in letters:
+        headers = {name: value.decode() for name, value in letter.headers}
+        assert headers["topic"] == SAMPLES
+        assert int(headers["partition"]) >= 0
+        assert int(headers["offset"]) >= 0
+
+
+def test_late_packets_are_dropped_and_counted_and_a_lost_one_is_waited_for_no_longer_than_the_lateness(
+    broker: EmbeddedBroker, model: Model
+) -> None:
+    """
+    Packets of 0.2 s; number 40 comes 3 s late, number 60 never::
+
+        … 38 39 41 42 43 44 45 46 … 54 40 55 … 59 61 62 63 64 65 66 …
+                             ^ given up: 46 is 1 s newer than what 40 can hold
+                                     ^ late, dropped
+    """
+    recording = resolve(["spar/s08-left-ROW-1"])[0]
+    packets = packets_of(recording)
+    late = packets.pop(40)
+    packets.insert(54, late)
+    packets = [p for p in packets if p.seq != 60]
+    send(broker, [(p.device.encode(), encode(p)) for p in packets])
+    port = free_port()
+    with service(*predict_arguments(broker.bootstrap_servers, "test", "--metrics-port", str(port))):
+        # One lost packet is 0.2 s: interpolated, so that every window is there.
+        expected = expected_predictions(["spar/s08-left-ROW-1"], model)
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
+        assert sorted(p.id for p in predictions) == sorted(expected)
+        text = metrics(port)
+    assert value_of(text, "repstream_late_samples_total") == 10
+    assert value_of(text, "repstream_missing_packets_total") == 2
+    assert value_of(text, "repstream_packets_consumed_total") == len(packets)
+
+
+def metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def value_of(text: str, name: str) -> float:
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name)
+
+
+def healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_a_second_predictor_shares_the_work_and_takes_over_when_the_first_is_killed(
+    broker: EmbeddedBroker, model: Model, tmp_path: Path
+) -> None:
+    names = ["spar/s08-*", "spar/s09-*", "spar/s10-*"]
+    expected = expected_predictions(names, model)
+    ports = free_port(), free_port()
+    log = tmp_path / "predictors.log"
+    with (
+        service(*predict_arguments(broker.bootstrap_servers, "g", "--metrics-port", str(ports[0])), log=log) as first,
+        service(*predict_arguments(broker.bootstrap_servers, "g", "--metrics-port", str(ports[1])), log=log),
+        service("produce", *names, "--speed", "10", "--bootstrap-servers", broker.bootstrap_servers) as producer,
+    ):
+        wait_until(lambda: healthy(ports[0]) and healthy(ports[1]), "both predictors healthy")
+        wait_until(
+            lambda: all(value_of(metrics(p), "repstream_packets_consumed_total") > 100 for p in ports),
+            "both predictors have packets",
+        )
+        end(first, signal.SIGKILL)
+        killed = time.monotonic()
+        devices = {p.device for p in read_predictions(broker.bootstrap_servers)}
+        assert devices, "predictions before the kill"
+        assert producer.wait(120) == 0
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected), timeout_s=60)
+        assert time.monotonic() - killed < 100
+    assert_stream_equals_batch(predictions, expected, model)
+
+
+def test_a_predictor_that_is_started_before_kafka_says_so_waits_and_works(tmp_path: Path, model: Model) -> None:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    log = tmp_path / "predictor.log"
+    with service(*predict_arguments(address), log=log):
+        wait_until(lambda: b"no Kafka at" in log.read_bytes(), "the predictor says that Kafka is missing")
+        with EmbeddedBroker.start(tmp_path / "kafka", port) as broker:
+            produce(broker, "spar/s08-left-ROW-1", "--speed", "max")
+            expected = expected_predictions(["spar/s08-left-ROW-1"], model)
+            predictions = wait_for_predictions(address, len(expected))
+    assert_stream_equals_batch(predictions, expected, model)
+
+
+def test_kafka_gone_for_30_s_in_mid_stream_loses_nothing(broker: EmbeddedBroker, model: Model, tmp_path: Path) -> None:
+    expected = expected_predictions(NAMES, model)
+    log = tmp_path / "services.log"
+    with (
+        service(*predict_arguments(broker.bootstrap_servers), log=log),
+        service("produce", *NAMES, "--speed", "10", "--bootstrap-servers", broker.bootstrap_servers, log=log) as producer,
+    ):
+        wait_until(lambda: len(read_predictions(broker.bootstrap_servers)) > 20, "predictions flow")
+        broker.kill()
+        time.sleep(30)  # the outage itself, not a wait for something
+        broker.restart()
+        assert producer.wait(120) == 0, log.read_text()[-3000:]
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
+    assert_stream_equals_batch(predictions, expected, model)
+
+
+def test_sigterm_finishes_the_batch_leaves_the_group_and_exits_0(broker: EmbeddedBroker, model: Model) -> None:
+    names = ["spar/s10-left-*"]
+    expected = expected_predictions(names, model)
+    produce(broker, *names, "--speed", "max")
+    for _ in range(3):  # each goes on where the one before stopped, without waiting for a session to expire
+        began = time.monotonic()
+        with service(*predict_arguments(broker.bootstrap_servers, "g", "--batch-packets", "400")) as predictor:
+            before = len(read_predictions(broker.bootstrap_servers))
+            wait_until(
+                lambda n=before: len(read_predictions(broker.bootstrap_servers)) > min(n, len(expected) - 1),
+                "it goes on",
+            )
+            assert end(predictor) == 0
+        assert time.monotonic() - began < 20
+    with service(*predict_arguments(broker.bootstrap_servers, "g")):
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
+    assert_stream_equals_batch(predictions, expected, model)

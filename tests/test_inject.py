@@ -1,0 +1,294 @@
+"""Faults: what each does, where, and that a seed repeats it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from producer.inject import FAULTS, describe_faults, parse_fault
+from producer.replay import Outgoing, ReplayState, messages
+from producer.schedule import ProducerSettings, plan_replay
+from repstream.cli import app
+from repstream.errors import MessageError, SettingsError
+from repstream.messages import REJECT_REASONS, decode_packet, packet_values
+from repstream.recording import Recording
+from tests.test_schedule import NOW_US, make_recording, packets_of, read_back, times_of
+
+RECORDINGS = (make_recording(1000, "arm"), make_recording(1000, "leg", seed=1))  # 20 s, 100 packets each
+
+
+def send(*specs: str, recordings: Sequence[Recording] = RECORDINGS, **settings: Any) -> list[Outgoing]:
+    return list(messages(plan(*specs, recordings=recordings, **settings)))
+
+
+def plan(*specs: str, recordings: Sequence[Recording] = RECORDINGS, **settings: Any) -> Any:
+    faults = tuple(map(parse_fault, specs))
+    return plan_replay(ProducerSettings(faults=faults, **settings), recordings, NOW_US)
+
+
+def values_of(outgoing: Sequence[Outgoing], device: str = "arm") -> list[bytes]:
+    return [m.value for m in outgoing if m.device == device]
+
+
+def reason_of(out: Outgoing) -> str | None:
+    """Why a reader refuses it; None where it does not."""
+    try:
+        decode_packet(out.value, out.key)
+    except MessageError as error:
+        return error.reason
+    return None
+
+
+# --- laws that all kinds keep --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_seed_repeats_a_fault_and_another_does_otherwise(kind: str) -> None:
+    first, again = send(f"{kind}@2", seed=5), send(f"{kind}@2", seed=5)
+    assert first == again
+    assert first != send(), "it does something"
+    if kind not in ("gap", "clock-skew"):
+        assert first != send(f"{kind}@2", seed=6)
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_stays_within_its_span(kind: str) -> None:
+    """
+    ::
+
+        event time, s   0 ......... 5 =========== 12 ......... 20
+        packets         0 .. 24       touched        60 .. 99
+    """
+    clean, faulty = values_of(send()), values_of(send(f"{kind}@5-12"))
+    assert faulty[:25] == clean[:25]
+    # Held-up packets come among those after the span, which are themselves untouched.
+    assert [value for value in faulty if value in clean[60:]] == clean[60:]
+    assert values_of(send(f"{kind}@100-200")) == clean
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_concerns_only_the_devices_of_its_pattern(kind: str) -> None:
+    out = send(f"{kind}@0/l*")
+    assert values_of(out, "arm") == values_of(send(), "arm")
+    assert values_of(out, "leg") != values_of(send(), "leg")
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_does_not_depend_on_other_devices_or_the_pace(kind: str) -> None:
+    alone = send(f"{kind}@2", recordings=RECORDINGS[:1])
+    assert values_of(alone) == values_of(send(f"{kind}@2"))
+    faster = send(f"{kind}@2", recordings=RECORDINGS[:1], speed=5.0)
+    assert len(faster) == len(alone)
+    assert [m.due_us - faster[0].due_us for m in faster] == [m.due_us - alone[0].due_us for m in alone]
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_faulty_replay_is_still_in_order_of_due_and_timestamps_stay_true(kind: str) -> None:
+    clean = {m.timestamp_ms for m in send()}
+    out = send(f"{kind}@2")
+    assert [m.due_us for m in out] == sorted(m.due_us for m in out)
+    assert {m.timestamp_ms for m in out} <= clean
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_faults_are_counted(kind: str) -> None:
+    state = ReplayState()
+    list(messages(plan(f"{kind}@2"), state))
+    assert set(state.faults) == {kind}
+    assert state.faults[kind] > 0
+
+
+# --- each kind -----------------------------------------------------------------------------------
+
+
+def test_duplicate_sends_a_share_of_packets_twice() -> None:
+    values = values_of(send("duplicate:0.5@0"))
+    assert 130 <= len(values) <= 170
+    assert len(set(values)) == 100
+    assert sum(m.n_samples for m in send("duplicate:1@0")) == 2000
+
+
+def test_drop_loses_packets_whose_numbers_are_missing() -> None:
+    packets = packets_of(send("drop:0.3@0"))["arm", "one"]
+    numbers = [p.seq for p in packets]
+    assert 55 <= len(numbers) <= 85
+    assert numbers == sorted(numbers)
+    assert all(times_of([p])[0] == NOW_US + p.seq * 200_000 for p in packets)
+    assert packets_of(send("drop:1@0")) == {}
+
+
+def test_shuffle_changes_the_order_but_holds_nothing_up_for_longer_than_its_amount() -> None:
+    clean = {m.value: m.due_us for m in send()}
+    out = send("shuffle:0.5@0")
+    assert sorted(m.value for m in out) == sorted(clean)
+    assert values_of(out) != values_of(send())
+    held_us = [m.due_us - clean[m.value] for m in out]
+    assert min(held_us) >= 0
+    assert 300_000 < max(held_us) <= 500_000
+
+
+def test_late_holds_one_packet_in_ten_up_for_its_amount() -> None:
+    clean = {m.value: m.due_us for m in send()}
+    held_us = [m.due_us - clean[m.value] for m in send("late:3@0")]
+    assert set(held_us) == {0, 3_000_000}
+    assert 8 <= held_us.count(3_000_000) <= 35
+
+
+@pytest.mark.parametrize("spec", ["gap:1.5@4", "gap@4-5.5"])
+def test_gap_removes_all_samples_of_its_span_and_no_others(spec: str) -> None:
+    packets = packets_of(send(spec))["arm", "one"]
+    times = [t - NOW_US for t in times_of(packets)]
+    assert times == [t for t in range(0, 20_000_000, 20_000) if not 4_000_000 <= t < 5_500_000]
+    left = np.array(times) // 20_000
+    np.testing.assert_array_equal(packet_values(packets), RECORDINGS[0].values[left])
+    # 5.5 s is within packet 27: it starts later, still on the regular clock.
+    assert [p.seq for p in packets][18:22] == [18, 19, 27, 28]
+    assert all(p.t is None for p in packets)
+
+
+def test_a_gap_within_a_packet_makes_it_list_its_times() -> None:
+    packets = packets_of(send("gap@4.05-4.1"))["arm", "one"]
+    assert [p.seq for p in packets if p.t is not None] == [20]
+    assert len(packets[20].accel) == 8
+
+
+def test_malformed_packets_are_refused_for_known_reasons_and_count_no_samples() -> None:
+    out = send("malformed:0.5@0")
+    broken = [m for m in out if reason_of(m) is not None]
+    assert 70 <= len(broken) <= 130
+    assert {reason_of(m) for m in broken} == {"not-json", "version"}
+    assert {m.n_samples for m in broken} == {0}
+    assert {m.n_samples for m in out if m not in broken} == {10}
+
+
+def test_nan_writes_the_bare_word_and_the_packet_is_refused_for_it() -> None:
+    out = send("nan:0.4@0")
+    broken = [m for m in out if reason_of(m) is not None]
+    assert 60 <= len(broken) <= 100
+    assert {reason_of(m) for m in broken} == {"nan"}
+    assert all(m.value.count(b"NaN") == 1 for m in broken)
+    assert all(m.n_samples == 0 for m in broken)
+    assert set(REJECT_REASONS) >= {"nan", "not-json", "version"}
+
+
+@pytest.mark.parametrize("sd_ms", [2.0, 500.0])
+def test_jitter_moves_sample_times_but_keeps_them_increasing(sd_ms: float) -> None:
+    packets = packets_of(send(f"jitter:{sd_ms}@0"))["arm", "one"]
+    assert all(p.t is not None for p in packets)
+    times = np.array(times_of(packets))
+    moved = times - NOW_US - RECORDINGS[0].times_us
+    assert (np.diff(times) > 0).all()
+    assert np.abs(moved).max() <= 9_000
+    if sd_ms == 2.0:
+        assert np.std(moved) == pytest.approx(2_000, rel=0.1)
+    np.testing.assert_array_equal(packet_values(packets), RECORDINGS[0].values)
+
+
+@pytest.mark.parametrize("seconds", [7.0, -7.0])
+def test_clock_skew_moves_whole_packets_and_leaves_kafkas_timestamp_alone(seconds: float) -> None:
+    out = [m for m in send(f"clock-skew:{seconds}@4-8") if m.device == "arm"]
+    packets = packets_of(out)["arm", "one"]
+    skew = [times_of([p])[0] - NOW_US - p.seq * 200_000 for p in packets]
+    assert skew == [0] * 20 + [round(seconds * 1e6)] * 20 + [0] * 60
+    assert [m.timestamp_ms for m in out] == [m.timestamp_ms for m in send() if m.device == "arm"]
+
+
+def test_faults_of_both_levels_go_together() -> None:
+    state = ReplayState()
+    specs = ("jitter:1@0", "gap:1@3", "duplicate:0.2@0", "shuffle:0.4@5", "malformed:0.1@10/arm")
+    out = list(messages(plan(*specs), state))
+    assert set(state.faults) == {"jitter", "gap", "duplicate", "shuffle", "malformed"}
+    assert out == list(messages(plan(*specs)))
+
+
+# --- going on from a log with faults -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [k.name for k in FAULTS.values() if k.loses_packets])
+def test_a_log_that_lacks_packets_on_purpose_is_gone_on_with_after_its_last_one(kind: str) -> None:
+    p = plan(f"{kind}@2")
+    out = list(messages(p))
+    there = read_back(out[: len(out) // 2], p).sessions["arm", "one"]
+    last = [m for m in out[: len(out) // 2] if m.device == "arm" and reason_of(m) is None][-1]
+    assert there.next_seq == decode_packet(last.value, b"arm").seq + 1
+    assert there.n_samples == there.next_seq * 10
+    assert there.start_us == NOW_US
+
+
+def test_a_wrong_clock_in_the_log_does_not_move_the_session() -> None:
+    p = plan("clock-skew:3000@0")
+    there = read_back(list(messages(p))[:20], p).sessions["arm", "one"]
+    assert abs(there.start_us - NOW_US) <= 1_000
+
+
+# --- how they are asked for ----------------------------------------------------------------------
+
+
+def test_a_fault_is_read_from_its_text() -> None:
+    fault = parse_fault("clock-skew:-2.5@30-90.5/spar-s08-*")
+    assert (fault.kind.name, fault.amount, fault.start_s, fault.end_s) == ("clock-skew", -2.5, 30.0, 90.5)
+    assert fault.device == "spar-s08-*"
+    plain = parse_fault("late@60")
+    assert (plain.amount, plain.end_s, plain.device) == (3.0, math.inf, "*")
+    assert parse_fault("gap:2@10").end_s == 12.0
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("rain:1@5", "there is no kind 'rain'; the kinds are duplicate, shuffle, drop"),
+        ("drop:0.1", "it has no @START"),
+        ("drop", "it has no @START"),
+        ("", "there is no kind ''"),
+        ("drop:a@5", "the amount 'a' is not a number"),
+        ("drop:@5", "the amount '' is not a number"),
+        ("drop:nan@5", "the amount 'nan' is not finite"),
+        ("drop:1.5@5", "the amount of drop is 0 to 1 (share of packets, 0–1), not 1.5"),
+        ("drop:0.5@", "the start '' is not a number"),
+        ("drop:0.5@x", "the start 'x' is not a number"),
+        ("drop:0.5@5-y", "the end 'y' is not a number"),
+        ("drop:0.5@9-5", "it ends at 5 s, not after its start at 9 s"),
+        ("drop:0.5@5/", "the device after '/' is empty"),
+        ("gap:1@5-9", "gap takes a length or an END, not both"),
+    ],
+)
+def test_a_wrong_text_is_refused_with_what_is_wrong_and_one_that_is_right(spec: str, says: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse_fault(spec)
+    assert says in str(refused.value)
+    assert "KIND[:AMOUNT]@START[-END][/DEVICE], e.g. drop:0.05@30-90/spar-s08-*" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--inject", "rain@5"], "there is no kind 'rain'"),
+        (["--speed", "fast"], "'fast' is neither a number above 0 nor max"),
+        (["--speed", "max", "--loop"], "--loop does not go with --speed max"),
+        (["--packet-samples", "501"], "500"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error_before_anything_else(options: list[str], says: str) -> None:
+    done = CliRunner().invoke(app, ["produce", "no-such-recording", *options])
+    assert done.exit_code == 2
+    assert says in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_every_kind_is_listed_by_the_command_with_unit_and_default() -> None:
+    listed = CliRunner().invoke(app, ["produce", "--list-faults"]).stdout
+    for kind in FAULTS.values():
+        assert kind.name in listed
+        assert f"AMOUNT in {kind.unit}; default {kind.default:g}" in listed
+
+
+def test_every_kind_is_described_with_its_unit_and_default() -> None:
+    for kind in FAULTS.values():
+        assert kind.help
+        assert (kind.signal is None) != (kind.delivery is None)
+        assert kind.allowed[0] <= kind.default <= kind.allowed[1]
+        assert kind.name in describe_faults()
