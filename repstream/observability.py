@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 # When each series began is of no use to any of our panels and doubles what is scraped.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Health = Callable[[], tuple[bool, str]]
 

@@ -199,6 +199,6 @@ def confusion_picture(evaluation: Evaluation, path: str) -> None:
     right.set_yticks(range(len(subjects)), subjects)
     right.set(xlim=(0, 1), xlabel="share right", title="each subject, by a model of the others")
     right.invert_yaxis()
-    right.legend(loc="lower left")
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
