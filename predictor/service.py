@@ -36,6 +36,7 @@ from repstream.kafka import (
     TopicPartition,
     ensure_topics,
     translated,
+    unassigned_partitions,
     wait_for_broker,
 )
 from repstream.messages import DEAD_LETTER, PREDICTIONS, SAMPLES, Packet, Prediction
@@ -55,6 +56,10 @@ _MAX_POLL_INTERVAL_MS = 30_000
 _TRANSACTION_TIMEOUT_MS = 6_000
 _POLL_MS = 200
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 5.0
+# A static member that comes back gets the assignment it had, be it nothing because its leader had not
+# heard of the partitions yet (a broker just started). Nobody would ever mend that but us.
+# It takes a tenth of a second, so those who have work look seldom.
+_CHECK_IDLE_S, _CHECK_BUSY_S = 5.0, 60.0
 # Housekeeping (silent devices, gauges) runs this often.
 _HOUSEKEEPING_S = 1.0
 # Health: with packets waiting, the offset must move within this.
@@ -238,7 +243,7 @@ class Predictor:
                 try:
                     consumer.subscribe([SAMPLES], listener=_Listener(self))
                     log.info("joined group %s as %s", group, instance)
-                    self._loop(consumer, producer)
+                    self._loop(consumer, producer, instance)
                 finally:
                     consumer.close(autocommit=False, timeout_ms=2_000)
             finally:
@@ -255,8 +260,9 @@ class Predictor:
                 admin.close()
         log.info("left group %s", group)
 
-    def _loop(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
-        housekeeping_s = time.monotonic()
+    def _loop(self, consumer: KafkaConsumer, producer: KafkaProducer, instance: str) -> None:
+        housekeeping_s = checked_s = time.monotonic()
+        orphans: set[int] = set()
         while not self.stopping():
             records = consumer.poll(timeout_ms=_POLL_MS)
             if self._assignment_changed:
@@ -270,6 +276,12 @@ class Predictor:
             if now - housekeeping_s >= _HOUSEKEEPING_S:
                 housekeeping_s = now
                 self._keep_house(consumer, producer, now)
+            if now - checked_s >= (_CHECK_BUSY_S if self._assigned else _CHECK_IDLE_S):
+                checked_s = now
+                before, orphans = orphans, unassigned_partitions(self.connection, self.settings.group, SAMPLES)
+                if before & orphans:
+                    self._leave(self.settings.group, instance)
+                    raise BrokerUnavailableError(f"partitions {sorted(orphans)} are assigned to nobody")
 
     def _restore(self, consumer: KafkaConsumer) -> None:
         """Get the state of partitions that are newly ours, and drop that of those that are not."""

@@ -32,6 +32,7 @@ __all__ = [
     "TopicPartition",
     "ensure_topics",
     "translated",
+    "unassigned_partitions",
     "wait_for_broker",
 ]
 
@@ -223,7 +224,7 @@ def ensure_topics(
     replication: int = -1,
     extra: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Create those of our topics that are not there yet.
+    """Create those of our topics that are not there yet, and wait until all have leaders.
 
     Parameters
     ----------
@@ -250,6 +251,32 @@ def ensure_topics(
                 # A second service may be creating the same ones right now.
                 with contextlib.suppress(kafka_errors.TopicAlreadyExistsError):
                     admin.create_topics(new, timeout_ms=_REQUEST_TIMEOUT_MS)
-                admin.wait_for_topics([t.name for t in new], timeout_ms=_REQUEST_TIMEOUT_MS)
+            # Also those that were there: a broker that has just started may not lead them yet.
+            admin.wait_for_topics(list(wanted), timeout_ms=_REQUEST_TIMEOUT_MS)
         finally:
             admin.close()
+
+
+def unassigned_partitions(connection: KafkaConnection, group: str, topic: str) -> set[int]:
+    """Partitions of a topic that no member of a settled group has.
+
+    Returns
+    -------
+    set of int
+        Empty also while the group is rebalancing.
+    """
+    with translated(f"looking at group {group}"):
+        admin = connection.admin()
+        try:
+            described = admin.describe_groups([group])[group]
+            if described["group_state"] != "Stable":
+                return set()
+            everything = {p["partition_index"] for t in admin.describe_topics([topic]) for p in t["partitions"]}
+        finally:
+            admin.close()
+    held: set[int] = set()
+    for member in described["members"]:
+        for assigned in member["member_assignment"]["assigned_partitions"]:
+            if assigned["topic"] == topic:
+                held.update(assigned["partitions"])
+    return everything - held

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -179,6 +180,9 @@ def _check_times(packet: Packet, n: int) -> None:
         raise MessageError("time", f"event time {first!r} is not in epoch seconds of 2001 to 2100")
 
 
+_BARE_NAN = re.compile(rb"[\[,:]\s*-?(NaN|nan|Infinity|inf)\b")
+
+
 def _explain(data: bytes, error: Exception) -> MessageError:
     """Say which of the promised reasons a packet that did not decode falls under."""
     try:
@@ -187,7 +191,7 @@ def _explain(data: bytes, error: Exception) -> MessageError:
         return MessageError("version", "no whole number v at the top")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # JSON knows no NaN, but many writers put the bare word.
-        if any(word in data for word in (b"NaN", b"nan", b"Infinity")):
+        if _BARE_NAN.search(data):
             return MessageError("nan", f"a number is not finite ({error})")
         return MessageError("not-json", str(error))
     if version != VERSION:

@@ -187,6 +187,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not a readable card ({error})") from None
     missing = [k for k in _REQUIRED if not isinstance(card, dict) or k not in card]
+    if not missing and not (isinstance(card["libraries"], dict) and isinstance(card["files"], dict)):
+        missing = ["libraries and files by name"]
     if missing:
         raise ModelError(f"{path}: the card lacks {', '.join(missing)}; train the model again: repstream train")
     return dict(card)

@@ -38,7 +38,8 @@ def gather(values: FloatArray, starts: IntArray | list[int], window: int) -> Flo
 
     Returns
     -------
-    ndarray, shape (n_windows, 6, window), contiguous
+    ndarray, shape (n_windows, 6, window)
+        In memory sample by sample, as in `values`.
     """
     if not len(starts):
         return np.empty((0, values.shape[1], window))

@@ -81,7 +81,13 @@ def leave_one_subject_out(
             f"leaving one subject out needs two subjects or more, these recordings are of {', '.join(subjects)}; "
             "name whose each is with: repstream recordings convert … --subject S"
         )
-    labels = tuple(sorted(set(train.labels.tolist())))
+    labels = tuple(sorted({*train.labels.tolist(), *test.labels.tolist()}))
+    for subject in subjects:
+        if len(set(train.labels[train.subjects != subject].tolist())) < 2:
+            raise RecordingError(
+                f"without subject {subject} there is one label left; a model needs two to tell apart: "
+                "add recordings of other exercises, or of other subjects"
+            )
     probabilities = np.zeros((len(test), len(labels)))
     features = feature_set(recipe.features)
     with threadpool_limits(limits=1):

@@ -1,0 +1,132 @@
+"""Data flows one way, and so do imports: read from the source, without running it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Each module of repstream imports only those before it.
+ORDER = [
+    "errors",
+    "recording",
+    "tables",
+    "spar",
+    "catalogue",
+    "grid",
+    "windows",
+    "naive_frequency",
+    "motion_shape",
+    "features",
+    "messages",
+    "model",
+    "scoring",
+    "kafka",
+    "observability",
+    "embedded_process",
+    "embedded_jars",
+    "embedded_config",
+    "embedded_guard",
+    "embedded",
+    "cli",
+]
+
+# Nothing here needs more than numpy: a producer's image, or someone's notebook, stays small.
+LIGHT = ("errors", "recording", "grid", "windows", "naive_frequency", "motion_shape", "features")
+
+SERVICES = ("producer", "predictor", "monitor")
+ABOVE_REPSTREAM = (*SERVICES, "training", "demo", "bench")
+
+# kafka-python's, which repstream.kafka does not pass on.
+KAFKA_ELSEWHERE = {
+    "predictor/service.py": {"kafka.ConsumerRebalanceListener", "kafka.admin.MemberToRemove"},
+}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield the dotted name of everything that a file imports, wherever it does so."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(file: Path) -> str:
+    """Name a file of repstream as ORDER does."""
+    return file.relative_to(ROOT / "repstream").with_suffix("").parts[0]
+
+
+def offences(package: str, forbidden: tuple[str, ...], excepting: str = "") -> list[str]:
+    return [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in sources(package)
+        if not excepting or excepting not in str(file.relative_to(ROOT))
+        for name in imported(file)
+        if any(name == f or name.startswith(f + ".") for f in forbidden)
+    ]
+
+
+def test_repstream_imports_no_service_but_inside_its_commands() -> None:
+    assert offences("repstream", ABOVE_REPSTREAM, excepting="repstream/cli/") == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_imports_no_other_service_nor_training_nor_the_command_line(service: str) -> None:
+    others = tuple(p for p in ABOVE_REPSTREAM if p != service)
+    assert offences(service, (*others, "repstream.cli")) == []
+
+
+def test_training_imports_no_service() -> None:
+    assert offences("training", (*SERVICES, "demo", "bench", "repstream.cli", "repstream.kafka", "kafka")) == []
+
+
+def test_every_module_of_repstream_has_its_place_in_the_order() -> None:
+    there = {module_of(f) for f in sources("repstream")} - {"__init__", "__main__"}
+    assert there == set(ORDER)
+    assert len(ORDER) == len(set(ORDER))
+
+
+def test_each_module_of_repstream_imports_only_those_before_it() -> None:
+    wrong = []
+    for file in sources("repstream"):
+        here = module_of(file)
+        if here in ("__init__", "__main__", "cli"):
+            continue
+        for name in imported(file):
+            parts = name.split(".")
+            if parts[0] == "repstream" and parts[1] in ORDER and ORDER.index(parts[1]) >= ORDER.index(here):
+                wrong.append(f"{here} imports {parts[1]}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_the_core_needs_nothing_beyond_numpy(module: str) -> None:
+    roots = {name.split(".")[0] for name in imported(ROOT / "repstream" / f"{module}.py")}
+    assert roots - set(sys.stdlib_module_names) <= {"numpy", "repstream"}
+
+
+def test_kafka_is_imported_in_one_place_and_elsewhere_only_by_name() -> None:
+    found: dict[str, set[str]] = {}
+    for package in ("repstream", *(p for p in ABOVE_REPSTREAM if (ROOT / p).is_dir())):
+        for file in sources(package):
+            names = {name for name in imported(file) if name.split(".")[0] == "kafka"}
+            if names and file != ROOT / "repstream" / "kafka.py":
+                found[file.relative_to(ROOT).as_posix()] = names
+    assert found == KAFKA_ELSEWHERE
+
+
+def test_what_this_test_reads_is_what_there_is() -> None:
+    assert {"numpy", "repstream.features.feature_set"} <= set(imported(ROOT / "repstream" / "model.py"))
+    assert "predictor.service.Predictor" in set(imported(ROOT / "repstream" / "cli" / "predict.py"))
+    assert len(sources("predictor")) > 3

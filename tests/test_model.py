@@ -1,0 +1,306 @@
+"""A model is loaded only as it was made; the one that comes with the project is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from repstream.errors import FeatureError, ModelError
+from repstream.model import (
+    LIBRARIES,
+    available_models,
+    card_digest,
+    default_models_dir,
+    find_model,
+    load_model,
+    sha256,
+)
+from repstream.scoring import score
+from repstream.spar import recordings
+from repstream.windows import cut
+from tests.support import exercising, failure
+from training.recipes import find_recipe
+from training.train import train
+
+ANEW = "train it again: repstream train"
+SHIPPED = Path(__file__).resolve().parents[1] / "models"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with tiny/1, quickly trained."""
+    folder = tmp_path_factory.mktemp("models")
+    people = [r for s in ("p1", "p2", "p3") for r in exercising(s, "ABC")]
+    train(find_recipe("logistic"), people[:6], people[6:], "tiny", "1", folder, 151, 50, seed=0)
+    return folder
+
+
+@pytest.fixture
+def models(made: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    return Path(shutil.copytree(made, tmp_path / "models"))
+
+
+def change_card(models: Path, **changes: Any) -> None:
+    """Change a card as its own maker would: with a digest that fits."""
+    path = models / "tiny" / "1" / "card.json"
+    card = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(card | {"card_sha256": card_digest(card)}))
+
+
+def refused(models: Path, spec: str = "tiny") -> str:
+    with pytest.raises(ModelError) as error:
+        load_model(spec, models)
+    return str(error.value)
+
+
+def test_a_model_is_loaded_with_what_its_card_says(models: Path) -> None:
+    model = load_model("tiny/1", models)
+    assert model.id == "tiny/1"
+    assert model.labels == ("A", "B", "C")
+    assert (model.window, model.hop, model.features.name) == (151, 50, "motion-shape")
+    assert model.folder == models / "tiny" / "1"
+    (recording,) = exercising("p4", "B")
+    scores = score(recording, model)
+    assert {model.labels[i] for i in scores.probabilities.argmax(axis=1)} == {"B"}
+
+
+def test_probabilities_are_those_of_the_labels_in_their_order_and_sum_to_one(models: Path) -> None:
+    model = load_model("tiny", models)
+    features = np.random.default_rng(0).normal(size=(50, len(model.features.names)))
+    probabilities = model.predict(features)
+    assert probabilities.shape == (50, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-12)
+    assert (probabilities >= 0).all()
+    assert model.predict(features[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("shipped", [False, True])
+def test_predictions_do_not_depend_on_the_batch(models: Path, batch: int, shipped: bool) -> None:
+    model = load_model("spar", SHIPPED) if shipped else load_model("tiny", models)
+    scores = [score(r, model) for r in recordings()[:3]]
+    features = np.concatenate([s.features for s in scores])
+    whole = model.predict(features)
+    parts = [model.predict(features[i : i + batch]) for i in range(0, len(features), batch)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-9)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", ["model.joblib", "reference.parquet"])
+@pytest.mark.parametrize("position", [0, -1])
+def test_a_file_of_which_one_bit_was_altered_is_not_loaded(models: Path, name: str, position: int) -> None:
+    path = models / "tiny" / "1" / name
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+    assert refused(models) == (
+        f"{path}: its SHA-256 is not the card's: the file was altered or damaged, and is not loaded; "
+        f"fetch the model anew, or {ANEW}"
+    )
+
+
+def test_an_altered_file_is_never_unpickled(models: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    (models / "tiny" / "1" / "model.joblib").write_bytes(
+        b"cbuiltins\nexec\n(V__import__('pathlib').Path(" + repr(str(trap)).encode() + b").touch()\ntR."
+    )
+    refused(models)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"labels": ["C", "B", "A"]}, {"hop": 1}, {"scores": {}}, {"subjects": {"train": [], "held_out": []}}]
+)
+def test_a_card_that_was_altered_is_refused(models: Path, change: dict[str, Any]) -> None:
+    path = models / "tiny" / "1" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert refused(models) == (f"{path}: the card was altered after training; fetch the model anew, or {ANEW}")
+
+
+def test_a_card_may_be_laid_out_anew(models: Path) -> None:
+    path = models / "tiny" / "1" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True, indent=4))
+    assert load_model("tiny", models).id == "tiny/1"
+
+
+@pytest.mark.parametrize(
+    ("library", "made_with", "loads"),
+    [
+        ("scikit-learn", "0.1.0", False),
+        ("scikit-learn", None, False),
+        ("numpy", "1.0.0", False),
+        ("numpy", ".99", True),
+        ("scipy", "1.0.0", False),
+        ("joblib", "0.1", False),
+        ("joblib", ".99", True),
+    ],
+)
+def test_a_model_of_other_libraries_is_refused_with_the_version_to_install(
+    models: Path, library: str, made_with: str | None, loads: bool
+) -> None:
+    card = json.loads((models / "tiny" / "1" / "card.json").read_text())
+    now = card["libraries"][library]
+    if loads:  # another patch release of the same minor one
+        made_with = ".".join(now.split(".")[:2]) + str(made_with)
+    versions = {k: v for k, v in (card["libraries"] | {library: made_with}).items() if v}
+    change_card(models, libraries=versions)
+    if loads:
+        assert load_model("tiny", models).id == "tiny/1"
+        return
+    shown = made_with or "unknown"
+    assert refused(models) == (
+        f"{models / 'tiny' / '1'}: the model was made with {library} {shown}, installed is {now}; "
+        f"install {library}=={shown}, or train it again with: repstream train"
+    )
+
+
+@pytest.mark.parametrize("name", ["model.joblib", "reference.parquet"])
+def test_a_model_that_lacks_a_file_is_refused(models: Path, name: str) -> None:
+    (models / "tiny" / "1" / name).unlink()
+    assert refused(models) == (
+        f"{models / 'tiny' / '1'}: {name} is missing; fetch the model anew, or train it: repstream train"
+    )
+
+
+def test_a_card_that_is_none_is_refused(models: Path) -> None:
+    path = models / "tiny" / "1" / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text("{")
+    assert refused(models).startswith(f"{path}: not a readable card (")
+    for text in ("[]", "3", "{}"):
+        path.write_text(text)
+        assert refused(models).startswith(f"{path}: the card lacks name, version, labels, ")
+    del card["window"]
+    path.write_text(json.dumps(card))
+    assert refused(models) == f"{path}: the card lacks window; train the model again: repstream train"
+
+
+def test_features_of_another_version_are_refused(models: Path) -> None:
+    change_card(models, feature_set_version="0")
+    assert refused(models) == (
+        f"{models / 'tiny' / '1'}: the model was trained on version 0 of the feature set motion-shape, "
+        "this release computes version 1; train it again: repstream train"
+    )
+    change_card(models, feature_set="gone")
+    with pytest.raises(FeatureError, match=r"^there is no feature set 'gone'; choose one of motion-shape, naive-freq"):
+        load_model("tiny", models)
+
+
+@pytest.mark.parametrize("spec", ["other", "tiny/2", "tiny/1/x", "", "/"])
+def test_an_unknown_model_is_refused_with_those_there_are(models: Path, spec: str) -> None:
+    assert refused(models, spec) == (
+        f"there is no model {spec!r} in {models} (there: tiny/1); train one with: repstream train"
+    )
+
+
+def test_a_folder_without_models_is_said_so(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    assert refused(missing) == f"there is no model 'tiny' in {missing} (there: none); train one with: repstream train"
+
+
+# Versions
+
+
+def test_a_name_alone_means_its_newest_version(models: Path) -> None:
+    for version in ("9", "10", "2"):
+        shutil.copytree(models / "tiny" / "1", models / "tiny" / version)
+    shutil.copytree(models / "tiny" / "1", models / "zzz" / "11")
+    assert available_models(models) == [*[("tiny", v) for v in ("1", "2", "9", "10")], ("zzz", "11")]
+    assert find_model("tiny", models) == models / "tiny" / "10"
+    assert find_model("tiny/9", models) == models / "tiny" / "9"
+
+
+@pytest.mark.parametrize(("older", "newer"), [("1.9", "1.10"), ("2024-12", "2025-1"), ("v9", "v10"), ("1", "1.1")])
+def test_numbers_within_a_version_count_as_numbers(models: Path, older: str, newer: str) -> None:
+    for version in (older, newer):
+        shutil.copytree(models / "tiny" / "1", models / "other" / version)
+    assert find_model("other", models).name == newer
+
+
+def test_the_environment_names_the_folder_of_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REPSTREAM_MODELS", str(tmp_path))
+    assert default_models_dir() == tmp_path
+    monkeypatch.delenv("REPSTREAM_MODELS")
+    monkeypatch.chdir(tmp_path)
+    assert default_models_dir() == SHIPPED
+    (tmp_path / "models").mkdir()
+    assert default_models_dir() == Path("models")
+
+
+def test_services_refuse_a_damaged_model_before_they_connect(models: Path) -> None:
+    (models / "tiny" / "1" / "model.joblib").write_bytes(b"")
+    said = failure("predict", "--model", "tiny", "--models-dir", models, "--bootstrap-servers", "127.0.0.1:1")
+    assert said.startswith(f"{models / 'tiny' / '1' / 'model.joblib'}: its SHA-256 is not the card's")
+
+
+# The model that comes with the project
+
+
+@pytest.fixture(scope="module")
+def card() -> dict[str, Any]:
+    loaded: dict[str, Any] = load_model("spar", SHIPPED).card
+    return loaded
+
+
+def test_the_shipped_models_card_says_all_that_the_contract_asks(card: dict[str, Any]) -> None:
+    model = load_model(f"spar/{card['version']}", SHIPPED)
+    assert card["labels"] == sorted({str(r.labels[0]) for r in recordings() if r.labels is not None})
+    assert (card["feature_set"], card["features"]) == (model.features.name, list(model.features.names))
+    assert (card["window"], card["hop"], card["rate_hz"]) == (151, 25, 50)
+    assert (card["units"]["accel"], card["units"]["gyro"]) == ("g", "deg/s")
+    assert set(card["libraries"]) == set(LIBRARIES)
+    assert all(card[k] for k in ("commit", "python", "made", "recipe", "recipe_text"))
+    assert card["files"] == {name: sha256(model.folder / name) for name in ("model.joblib", "reference.parquet")}
+    for scores in card["scores"].values():
+        assert scores["how"]
+        assert 0.5 < scores["window_accuracy"] <= 1.0
+        assert scores["windows"] > 100
+
+
+def test_the_shipped_models_data_are_those_that_are_installed(card: dict[str, Any]) -> None:
+    by_name = {r.name: r for r in recordings()}
+    for entry in card["data"]:
+        recording = by_name[entry["name"]]
+        content = recording.times_us.tobytes() + recording.values.tobytes()
+        assert entry["sha256"] == hashlib.sha256(content).hexdigest()
+        assert (entry["subject"], entry["samples"]) == (recording.subject, recording.n_samples)
+    assert {entry["subject"] for entry in card["data"]} == set(card["subjects"]["train"])
+
+
+def test_the_shipped_model_has_not_seen_the_people_it_is_tested_on(card: dict[str, Any]) -> None:
+    train_subjects, held_out = set(card["subjects"]["train"]), set(card["subjects"]["held_out"])
+    assert not train_subjects & held_out
+    assert train_subjects | held_out == {r.subject for r in recordings()}
+
+
+def test_the_shipped_models_score_on_unseen_people_is_what_it_does_here(card: dict[str, Any]) -> None:
+    model = load_model("spar", SHIPPED)
+    unseen = [r for r in recordings() if r.subject in card["subjects"]["held_out"]]
+    right = []
+    for recording in unseen:
+        scores = score(recording, model, hop=model.window)
+        assert scores.windows.labels is not None
+        right += [
+            model.labels[i] == t
+            for i, t in zip(scores.probabilities.argmax(axis=1), scores.windows.labels, strict=True)
+        ]
+    promised = card["scores"]["held_out_subjects"]
+    assert len(right) == promised["windows"]
+    assert round(float(np.mean(right)), 4) == promised["window_accuracy"]
+
+
+def test_the_shipped_models_reference_has_a_row_a_window(card: dict[str, Any]) -> None:
+    table = pq.read_table(SHIPPED / "spar" / card["version"] / "reference.parquet")
+    assert set(card["features"]) | {"prediction", "label"} <= set(table.column_names)
+    windows = sum(len(cut(r, 151, 151).index) for r in recordings() if r.subject in card["subjects"]["train"])
+    assert table.num_rows == windows
