@@ -17,7 +17,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 import typer
 
 from repstream import __version__
-from repstream.cli import broker, offline, predict, produce, recordings, training
+from repstream.cli import bench, broker, demo, offline, predict, produce, recordings, training
 from repstream.errors import RepstreamError
 
 app = typer.Typer(
@@ -31,8 +31,10 @@ app.add_typer(recordings.app, name="recordings")
 app.add_typer(broker.app, name="broker")
 offline.register(app)
 training.register(app)
+app.command("demo")(demo.demo)
 app.command("produce")(produce.produce)
 app.command("predict")(predict.predict)
+app.command("bench")(bench.bench)
 
 
 def _show_version(wanted: bool) -> None:
@@ -71,7 +73,3 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (… | head): nothing failed here.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

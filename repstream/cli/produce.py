@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PLAIN_EVERY_S = 5.0
 
 
-def _speed(text: str) -> float:
+def parse_speed(text: str) -> float:
     if text == "max":
         return math.inf
     try:
@@ -50,7 +50,7 @@ def _show_faults(wanted: bool) -> None:
     raise typer.Exit
 
 
-def _faults(specs: list[str]) -> tuple[Fault, ...]:
+def parse_faults(specs: list[str]) -> tuple[Fault, ...]:
     from producer.inject import parse_fault
     from repstream.errors import SettingsError
 
@@ -161,8 +161,8 @@ def produce(
     Run again after it was stopped or killed, it goes on where the log ends.
     """
     # Before the imports below: what was asked for wrongly is said at once.
-    pace = _speed(speed)
-    faults = _faults(inject or [])
+    pace = parse_speed(speed)
+    faults = parse_faults(inject or [])
 
     from prometheus_client import CollectorRegistry
 

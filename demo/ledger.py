@@ -1,0 +1,199 @@
+"""Whether every window was predicted, once and right: the predictions topic against batch; pure.
+
+A device that no fault is aimed at is held to ``repstream score``: for the part of each session that
+was sent, the same windows, labels and probabilities. Where faults change what arrives, a clean
+recording is no measure; what is expected of those devices is what a fresh engine makes of the
+packets as they stand in the samples topic, put through the same features and model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from demo.roster import Roster
+from predictor.engine import Engine, FinishedWindows, Partition
+from repstream import messages
+from repstream.errors import MessageError
+from repstream.messages import Packet, Prediction, decode_packet, prediction_id
+from repstream.model import Model
+from repstream.recording import FloatArray, Recording
+from repstream.scoring import score
+
+TOLERANCE = 1e-9
+"""How far probabilities of stream and batch may lie apart."""
+
+# Packets that go through the engine at a time: what the predictor takes in a transaction.
+_BATCH = 4_000
+
+Rows = dict[str, FloatArray]
+"""Each window's probabilities by prediction id."""
+
+
+def expected_by_score(
+    roster: Roster, sent: Mapping[tuple[str, str], int], model: Model, but: frozenset[str] = frozenset()
+) -> Rows:
+    """Score what was sent of each session.
+
+    Parameters
+    ----------
+    sent : mapping of (device, session) to int
+        Samples of each session, from its first, that were sent.
+    but : set of str
+        Devices to leave out.
+    """
+    scored: dict[tuple[int, int], tuple[list[int], FloatArray]] = {}
+    rows: Rows = {}
+    for (device, session), n_sent in sent.items():
+        if device in but or not n_sent:
+            continue
+        recording = roster.parts[device, session].recording
+        # Copies of a recording share their scores.
+        key = id(recording), n_sent
+        if key not in scored:
+            scores = score(_beginning(recording, n_sent), model)
+            scored[key] = scores.windows.index.tolist(), scores.probabilities
+        for index, row in zip(*scored[key], strict=True):
+            rows[prediction_id(device, session, index)] = row
+    return rows
+
+
+def _beginning(recording: Recording, n: int) -> Recording:
+    if n >= recording.n_samples:
+        return recording
+    labels = None if recording.labels is None else recording.labels[:n]
+    return replace(recording, time_s=recording.time_s[:n], values=recording.values[:n], labels=labels)
+
+
+def expected_by_engine(
+    records: Iterable[Any], model: Model, devices: frozenset[str], lateness_s: float
+) -> tuple[Rows, Rows]:
+    """Run an engine of its own over what stands in the samples topic.
+
+    Parameters
+    ----------
+    records : iterable
+        Kafka's records, in order within each partition.
+    devices : set of str
+        Whose packets to take.
+    lateness_s : float
+        As the predictor has it.
+
+    Returns
+    -------
+    required, optional : dict of str to ndarray
+        Windows that must be there; and those that are there only if the predictor, hearing nothing
+        more of a device, has given up waiting for lost packets.
+    """
+    engine = Engine(model.window, model.hop, lateness_s)
+    partitions: dict[int, Partition] = {}
+    keys = {device.encode() for device in devices}
+    required: Rows = {}
+    batch: list[tuple[Packet, Partition, int]] = []
+
+    def advance() -> None:
+        packets = [packet for packet, _, _ in batch]
+        values = messages.packet_values(packets)
+        required.update(
+            _rows(engine.advance(packets, [b[1] for b in batch], [b[2] for b in batch], values, 0.0), model)
+        )
+        batch.clear()
+
+    for record in records:
+        if record.key not in keys:
+            continue
+        try:
+            packet = decode_packet(record.value or b"", record.key)
+            messages.check_finite(messages.packet_values([packet]))
+        except MessageError:
+            continue  # the predictor sets it aside, too
+        batch.append((packet, partitions.setdefault(record.partition, Partition()), record.offset))
+        if len(batch) >= _BATCH:
+            advance()
+    advance()
+    optional: Rows = {}
+    for partition in partitions.values():
+        optional |= _rows(engine.release(partition, math.inf, -math.inf), model)
+    return required, optional
+
+
+def _rows(finished: FinishedWindows, model: Model) -> Rows:
+    probabilities = model.predict(model.features.compute(finished.values, finished.sides))
+    ids = map(prediction_id, finished.device, finished.session, finished.index)
+    return dict(zip(ids, probabilities, strict=True))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How predictions and what was expected compare.
+
+    Attributes
+    ----------
+    windows : int
+        Expected.
+    predictions : int
+        Messages there are.
+    lost : int
+        Windows without a prediction.
+    duplicated : int
+        Predictions of a window beyond its first.
+    differing : int
+        Predictions with another label or other probabilities, or of a window that should not be.
+    n_labelled, n_right : int
+        Windows whose truth is known, and those of them that were predicted right.
+    """
+
+    windows: int
+    predictions: int
+    lost: int
+    duplicated: int
+    differing: int
+    n_labelled: int
+    n_right: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of labelled windows that were predicted right."""
+        return self.n_right / self.n_labelled if self.n_labelled else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each window was predicted once, and as expected."""
+        return not (self.lost or self.duplicated or self.differing)
+
+
+def compare(
+    predictions: Iterable[Prediction], required: Rows, optional: Rows, labels: Sequence[str], roster: Roster
+) -> Outcome:
+    """Hold all predictions to what was expected; they are taken one by one and not kept."""
+    seen: set[str] = set()
+    n = duplicated = differing = n_labelled = n_right = 0
+    for prediction in predictions:
+        n += 1
+        row = required.get(prediction.id)
+        if row is None:
+            row = optional.get(prediction.id)
+        differing += row is None or not agrees(prediction, row, labels)
+        if prediction.id in seen:
+            duplicated += 1
+            continue
+        seen.add(prediction.id)
+        truth = roster.truth(prediction.device, prediction.session, prediction.index)
+        if roster.counts(truth):
+            n_labelled += 1
+            n_right += prediction.label == truth
+    lost = sum(name not in seen for name in required)
+    n_optional = sum(name in seen for name in optional if name not in required)
+    return Outcome(len(required) + n_optional, n, lost, duplicated, differing, n_labelled, n_right)
+
+
+def agrees(prediction: Prediction, row: FloatArray, labels: Sequence[str]) -> bool:
+    """Whether a prediction says what batch says, probabilities to `TOLERANCE`."""
+    if prediction.label != labels[int(row.argmax())] or prediction.probabilities.keys() != set(labels):
+        return False
+    streamed = np.array([prediction.probabilities[label] for label in labels])
+    return bool(np.abs(streamed - row).max() <= TOLERANCE)

@@ -1,0 +1,110 @@
+"""Who replays what in a demo, what they really do in each window, and when each sample is due; pure.
+
+The demo knows the recordings that its producer was told to replay, so the truth comes from them and
+never passes through Kafka or the predictor. Imports the producer's schedule: the same settings and
+recordings give the same plan here as there.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from producer.schedule import ProducerSettings, Timeline, plan_replay
+from repstream.recording import Recording
+from repstream.windows import TRANSITION, cut
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A session of a device: the recording behind it.
+
+    Attributes
+    ----------
+    offset_us : int
+        Event time of its first sample, µs from the start of the replay.
+    """
+
+    recording: Recording
+    offset_us: int
+
+
+class Roster:
+    """All sessions of a replay.
+
+    Parameters
+    ----------
+    settings : ProducerSettings
+        As the producer gets them; without a loop, whose sessions have no end.
+    recordings : sequence of Recording
+        In the producer's order.
+    labels : sequence of str
+        What the model can answer.
+    window, hop : int
+        Samples of the 50 Hz grid.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        In the order in which they start.
+    parts : dict of (device, session) to Part
+    """
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        recordings: Sequence[Recording],
+        labels: Sequence[str],
+        window: int,
+        hop: int,
+    ) -> None:
+        plan = plan_replay(settings, recordings, now_us=0)
+        self._speed = settings.speed
+        self._behind_us = -plan.timeline.origin_us
+        self._labels = frozenset(labels)
+        self._window, self._hop = window, hop
+        self._truths: dict[int, dict[int, str]] = {}
+        self.devices = tuple(wearer.device for wearer in plan.wearers)
+        self.parts = {
+            (session.device, session.session): Part(session.recording, session.start_us - plan.timeline.origin_us)
+            for wearer in plan.wearers
+            for session in plan.sessions(wearer)
+        }
+        self.touched = frozenset(
+            device for device in self.devices if any(fnmatch.fnmatchcase(device, f.device) for f in settings.faults)
+        )
+        """Devices that a fault is aimed at."""
+
+    def truth(self, device: str, session: str, index: int) -> str | None:
+        """What the wearer really did in a window; None where the recording does not say.
+
+        Windows are counted on the session's own grid. A fault that takes a session's very first packets
+        away moves that grid, and with it the edges of what is compared, by as much.
+        """
+        part = self.parts.get((device, session))
+        if part is None:
+            return None
+        recording = part.recording
+        known = self._truths.get(id(recording))
+        if known is None:
+            windows = cut(recording, self._window, self._hop)
+            labels = [] if windows.labels is None else windows.labels.tolist()
+            known = self._truths[id(recording)] = dict(zip(windows.index.tolist(), labels, strict=False))
+        return known.get(index)
+
+    def counts(self, truth: str | None) -> bool:
+        """Whether a prediction can be held to this truth.
+
+        A window across two exercises has no right answer where the model knows no `TRANSITION`.
+        """
+        return truth is not None and (truth != TRANSITION or TRANSITION in self._labels)
+
+    def timeline(self, origin_us: int) -> Timeline:
+        """Tie event time to the clock, given the event time at which the replay began (µs since the epoch)."""
+        return Timeline(origin_us, origin_us + self._behind_us, self._speed)
+
+    def origin_us(self, device: str, session: str, session_start_us: int) -> int | None:
+        """Event time at which the replay began, as one session's first sample tells (µs since the epoch)."""
+        part = self.parts.get((device, session))
+        return None if part is None else session_start_us - part.offset_us

@@ -1,0 +1,412 @@
+"""A demo from its start to its summary: broker, predictor, producer, and looking on.
+
+The predictor is ready before the producer sends, so that the first packet waits for nobody. At the
+end the producer stops first, the predictor finishes what is in the topic, and only then is it all
+read back and compared.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live as LiveDisplay
+
+from demo import table
+from demo.children import Child
+from demo.ledger import Outcome, Rows, compare, expected_by_engine, expected_by_score
+from demo.live import Live, Percentiles, Rate
+from demo.roster import Roster
+from demo.topics import Backlog, PredictionReader, ask, predictor_counts, read_all
+from producer.schedule import AS_FAST_AS_POSSIBLE, ProducerSettings
+from repstream.catalogue import catalogue, resolve
+from repstream.embedded import EmbeddedBroker
+from repstream.embedded_process import HOST, free_port
+from repstream.errors import RecordingError, RepstreamError
+from repstream.kafka import KafkaConnection, ensure_topics
+from repstream.messages import PREDICTIONS, SAMPLES, decode_prediction
+from repstream.model import Model, default_models_dir, load_model
+
+GROUP = "repstream-demo"
+_LIVE = "live; Ctrl-C ends it"
+LATENESS_S = 1.0
+
+_FRAME_S = 0.25
+_PLAIN_EVERY_S = 5.0
+_METRICS_EVERY_S = 1.0
+# The predictor takes 3 s on two idle cores; the rest is for a machine busy with other things.
+_READY_TIMEOUT_S = 60.0
+# At the end: so long without any packet being finished, and the rest is given up and counted as lost.
+_DRAIN_TIMEOUT_S = 15.0
+# The producer sees its last packets through for up to 30 s when it is stopped.
+_PRODUCER_GRACE_S, _PREDICTOR_GRACE_S = 35.0, 15.0
+# A row whose newest prediction is older is drawn dim: the session has ended or the next one's first
+# window fills. Windows come every half second of event time.
+_FRESH_S = 2.0
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What a demo is to be.
+
+    Attributes
+    ----------
+    recordings : tuple of str
+        Names; empty for the sessions of the people that the model has not seen.
+    model : str
+        ``NAME`` or ``NAME/VERSION``.
+    producer : ProducerSettings
+        Speed, wearers, duration, seed and faults.
+    inject : tuple of str
+        The faults as they were written.
+    """
+
+    recordings: tuple[str, ...]
+    model: str
+    models_dir: Path | None
+    producer: ProducerSettings
+    inject: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What the producer says that it sent; nothing, where it never began."""
+
+    packets: int = 0
+    samples: int = 0
+    wearers: int = 0
+    seconds: float = 0.0
+    origin_s: float = 0.0
+    sessions: dict[tuple[str, str], int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_lines(cls, lines: Sequence[str]) -> Sent | None:
+        """Read the summary that ``repstream produce --json`` ends with; None where there is none."""
+        for line in reversed(lines):
+            if line.startswith("{"):
+                said: dict[str, Any] = json.loads(line)
+                sessions = {(s["device"], s["session"]): int(s["samples"]) for s in said["sessions"]}
+                values = {name: said[name] for name in cls.__dataclass_fields__ if name != "sessions"}
+                return cls(sessions=sessions, **values)
+        return None
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """How a demo went.
+
+    Attributes
+    ----------
+    first_prediction_s : float or None
+        From the start of the demo to the first prediction that could be read, s.
+    frame : Frame
+        The table as it stood before the end.
+    """
+
+    outcome: Outcome
+    sent: Sent
+    latency_ms: Percentiles
+    window_latency_ms: Percentiles
+    first_prediction_s: float | None
+    seconds: float
+    model: str
+    speed: float
+    frame: table.Frame
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary of the contract, and more, as plain JSON values."""
+        outcome, speed = self.outcome, self.speed
+        is_paced = speed != AS_FAST_AS_POSSIBLE
+        event_time = "its event time" if speed == 1 else f"when it was due at {speed:g} times the pace"
+        return {
+            "packets": self.sent.packets,
+            "samples": self.sent.samples,
+            "windows": outcome.windows,
+            "predictions": outcome.predictions,
+            "wearers": self.sent.wearers,
+            "accuracy": None if outcome.accuracy is None else round(outcome.accuracy, 6),
+            "labelled_windows": outcome.n_labelled,
+            "latency_ms": vars(self.latency_ms),
+            "window_latency_ms": vars(self.window_latency_ms),
+            "latency_from": (
+                f"latency_ms: the newest sample in hand when the window closed (sampled_at), {event_time}, to the "
+                "prediction readable by a read_committed consumer; window_latency_ms: from the window's last sample"
+                if is_paced
+                else "not measured: as fast as possible, no sample is due at any time"
+            ),
+            "lost": outcome.lost,
+            "duplicated": outcome.duplicated,
+            "differing": outcome.differing,
+            "drift": None,  # not measured in this release
+            "model": self.model,
+            "speed": speed if is_paced else "max",
+            "first_prediction_s": None if self.first_prediction_s is None else round(self.first_prediction_s, 3),
+            "seconds": round(self.seconds, 3),
+            "faults": self.sent.faults,
+        }
+
+
+def run(settings: DemoSettings, stopping: threading.Event, say: Callable[[str], None]) -> DemoResult:
+    """Run a demo until the recordings or the duration end, or `stopping` is set.
+
+    Parameters
+    ----------
+    say : callable
+        Takes sentences for the person at the keyboard.
+
+    Raises
+    ------
+    RepstreamError
+        Where something cannot be started, or a service fails.
+    """
+    started_s = time.time()
+    models_dir = settings.models_dir or default_models_dir()
+    model = load_model(settings.model, models_dir)
+    names = settings.recordings or tuple(held_out_names(model))
+    roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop)
+    live = Live(roster, settings.producer.speed, model.hop)
+    with ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repstream-demo-")))
+        # Both take seconds to start, so they do so side by side: the predictor waits for its Kafka.
+        kafka_port = free_port()
+        port = free_port(other_than=kafka_port)
+        arguments = ["--bootstrap-servers", f"{HOST}:{kafka_port}", "--model", model.id, "--group", GROUP]
+        arguments += ["--models-dir", str(models_dir), "--lateness", str(LATENESS_S), "--metrics-port", str(port)]
+        say(f"starting the predictor, model {model.id}")
+        predictor = stack.enter_context(Child("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
+        broker = stack.enter_context(EmbeddedBroker.start(port=kafka_port, progress=say))
+        stack.callback(predictor.stop)  # while there is a Kafka to leave in order
+        connection = KafkaConnection(broker.bootstrap_servers)
+        ensure_topics(connection)
+        reader = stack.enter_context(PredictionReader(connection, live.take))
+        watch = _Watch(_about(model, settings), live, predictor, reader, port)
+        watch.wait_until_ready(stopping)
+        say(f"Kafka {broker.bootstrap_servers} · predictor http://{HOST}:{port}/metrics · Ctrl-C ends it")
+        sent = Sent()
+        if not stopping.is_set():
+            arguments = ["--bootstrap-servers", broker.bootstrap_servers, *_producer_arguments(settings), "--", *names]
+            with (
+                Child("produce", arguments, logs / "producer.log", _PRODUCER_GRACE_S) as producer,
+                _display(say) as show,
+            ):
+                sent = watch.follow(producer, connection, stopping, show)
+        predictor.stop()
+        outcome = _compare(connection, roster, sent, model)
+    latency, window_latency = live.latencies(sent.origin_s)
+    return DemoResult(
+        outcome=outcome,
+        sent=sent,
+        latency_ms=latency,
+        window_latency_ms=window_latency,
+        first_prediction_s=None if live.first_s is None else live.first_s - started_s,
+        seconds=sent.seconds,
+        model=model.id,
+        speed=settings.producer.speed,
+        frame=watch.last,
+    )
+
+
+def held_out_names(model: Model) -> list[str]:
+    """Name the catalogue's recordings of the people that a model has not been trained on."""
+    subjects = set(model.card.get("subjects", {}).get("held_out", []))
+    names = [recording.name for recording in catalogue() if recording.subject in subjects]
+    if not names:
+        raise RecordingError(
+            f"the model {model.id} has no held-out subjects in the catalogue; name recordings: repstream demo FILE…"
+        )
+    return names
+
+
+def _about(model: Model, settings: DemoSettings) -> str:
+    speed = settings.producer.speed
+    pace = "as fast as possible" if speed == AS_FAST_AS_POSSIBLE else f"at {speed:g} times the pace"
+    held_out = model.card.get("subjects", {}).get("held_out", [])
+    unseen = f", which has never seen {', '.join(held_out)}" if held_out and not settings.recordings else ""
+    return f"model {model.id}{unseen} · {pace if speed != 1 else 'live pace'}"
+
+
+def _producer_arguments(settings: DemoSettings) -> list[str]:
+    producer = settings.producer
+    speed = "max" if producer.speed == AS_FAST_AS_POSSIBLE else repr(producer.speed)
+    arguments = ["--speed", speed, "--seed", str(producer.seed), "--quiet", "--json"]
+    if producer.wearers is not None:
+        arguments += ["--wearers", str(producer.wearers)]
+    if producer.duration_s is not None:
+        arguments += ["--duration", repr(producer.duration_s)]
+    for spec in settings.inject:
+        arguments += ["--inject", spec]
+    return arguments
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that was asked for, making its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RepstreamError(f"{path} cannot be written ({error.strerror}); choose another file") from None
+
+
+def _compare(connection: KafkaConnection, roster: Roster, sent: Sent, model: Model) -> Outcome:
+    required = expected_by_score(roster, sent.sessions, model, but=roster.touched)
+    optional: Rows = {}
+    if roster.touched:
+        made, optional = expected_by_engine(read_all(connection, SAMPLES), model, roster.touched, LATENESS_S)
+        required |= made
+    predictions = (decode_prediction(record.value) for record in read_all(connection, PREDICTIONS))
+    return compare(predictions, required, optional, model.labels, roster)
+
+
+class _Watch:
+    """Looks on while it runs: asks the predictor, keeps the frame, sees that all are alive."""
+
+    def __init__(self, about: str, live: Live, predictor: Child, reader: PredictionReader, port: int) -> None:
+        self._about = about
+        self._live = live
+        self._predictor = predictor
+        self._reader = reader
+        self._port = port
+        self._packets_rate, self._predictions_rate = Rate(), Rate()
+        self._packets_per_s = 0.0
+        self._lag: float | None = None
+        self._asked_s = 0.0
+        self._began_s = time.monotonic()
+        self.last = self._frame("starting")
+
+    def wait_until_ready(self, stopping: threading.Event) -> None:
+        """Wait until the predictor holds its partitions."""
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while not stopping.is_set():
+            answer = ask(self._port, "/healthz")
+            if answer is not None and answer[0] == http.client.OK:
+                return
+            self._check()
+            if time.monotonic() > deadline:
+                why = "no answer" if answer is None else answer[1].strip()
+                raise RepstreamError(f"the predictor is not ready after {_READY_TIMEOUT_S:g} s: {why}")
+            stopping.wait(0.05)
+
+    def follow(
+        self,
+        producer: Child,
+        connection: KafkaConnection,
+        stopping: threading.Event,
+        show: Callable[[table.Frame], None],
+    ) -> Sent:
+        """Watch until the producer has ended and the predictor has finished what is in the topic."""
+        self._began_s = time.monotonic()
+        while producer.is_running() and not stopping.is_set():
+            self._show(show, _LIVE)
+            stopping.wait(_FRAME_S)
+        self._show(show, "stopping the producer" if stopping.is_set() else "the recordings have ended")
+        # What a picture is taken of: as it was while it ran.
+        self.last = self._frame(_LIVE)
+        producer.stop()
+        sent = Sent.from_lines(producer.lines())
+        if sent is None:
+            raise RepstreamError(f"the producer failed: {producer.last_words()}")
+        last = self.last
+        backlog = Backlog(connection, GROUP)
+        try:
+            self._drain(backlog, show)
+        finally:
+            backlog.close()
+        self._show(show, "ended")
+        self.last = last
+        return sent
+
+    def _drain(self, backlog: Backlog, show: Callable[[table.Frame], None]) -> None:
+        least, progress_s = backlog.packets(), time.monotonic()
+        while least or not backlog.is_readable():
+            now_s = time.monotonic()
+            if now_s - progress_s > _DRAIN_TIMEOUT_S:
+                return
+            self._show(show, f"the predictor finishes {least:,} packets")
+            time.sleep(_FRAME_S if least else 0.02)
+            left = backlog.packets()
+            if left < least:
+                least, progress_s = left, now_s
+        # The reader fetches at once; it is given the time of a slow poll.
+        deadline, n = time.monotonic() + 1.0, -1
+        while time.monotonic() < deadline and n != self._live.n_predictions:
+            n = self._live.n_predictions
+            time.sleep(_FRAME_S)
+
+    def _check(self) -> None:
+        if not self._predictor.is_running():
+            raise RepstreamError(f"the predictor ended: {self._predictor.last_words()}")
+        if self._reader.failure is not None:
+            raise RepstreamError(f"the predictions cannot be followed: {self._reader.failure}")
+
+    def _show(self, show: Callable[[table.Frame], None], phase: str) -> None:
+        self._check()
+        now_s = time.monotonic()
+        if now_s - self._asked_s >= _METRICS_EVERY_S:
+            self._asked_s = now_s
+            counts = predictor_counts(self._port)
+            self._lag = None if counts is None else counts.lag
+            if counts is not None:
+                self._packets_per_s = self._packets_rate.update(now_s, counts.packets)
+        self.last = self._frame(phase)
+        show(self.last)
+
+    def _frame(self, phase: str) -> table.Frame:
+        live, now_s = self._live, time.monotonic()
+        fresh_from_s = time.time() - _FRESH_S
+        rows = [
+            table.Row(
+                wearer=w.device,
+                truth=w.truth,
+                label=w.label,
+                is_right=w.is_right,
+                confidence=w.confidence,
+                latency_s=w.latency_s,
+                accuracy=w.n_right / w.n_labelled if w.n_labelled else None,
+                is_fresh=w.label is None or w.seen_s >= fresh_from_s,
+            )
+            for w in live.wearers.values()
+        ]
+        return table.Frame(
+            about=self._about,
+            phase=phase,
+            rows=rows,
+            elapsed_s=now_s - self._began_s,
+            packets_per_s=self._packets_per_s,
+            predictions_per_s=self._predictions_rate.update(now_s, live.n_predictions),
+            lag=self._lag,
+            n_labelled=live.n_labelled,
+            accuracy=live.n_right / live.n_labelled if live.n_labelled else None,
+            latency_ms=live.recent(),
+        )
+
+
+def _display(say: Callable[[str], None]) -> AbstractContextManager[Callable[[table.Frame], None]]:
+    """Show frames on stderr: a table on a terminal, else a line every 5 s."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return _table_on(console)
+    shown_s = time.monotonic()
+
+    def show(frame: table.Frame) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= _PLAIN_EVERY_S:
+            shown_s = time.monotonic()
+            say(table.as_line(frame))
+
+    return nullcontext(show)
+
+
+@contextmanager
+def _table_on(console: Console) -> Any:
+    with LiveDisplay(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as display:
+        yield lambda frame: display.update(table.render(frame, *console.size), refresh=True)

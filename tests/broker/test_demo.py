@@ -1,0 +1,145 @@
+"""``repstream demo`` as a user runs it: what it prints, how it ends, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.broker.services import end, wait_until
+
+pytestmark = pytest.mark.broker
+
+KEYS = {"packets", "samples", "windows", "predictions", "wearers", "accuracy", "latency_ms", "lost", "duplicated"}
+
+
+@contextlib.contextmanager
+def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a demo whose temporary files lie in `folder`; it is ended with the block."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("REPSTREAM_") or k == "REPSTREAM_JAVA"}
+    with (folder / "err.log").open("w") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "repstream", "demo", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+            env=variables | {"TMPDIR": str(folder)},
+        )
+    try:
+        yield process
+    finally:
+        end(process)  # type: ignore[arg-type]
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def said(folder: Path) -> str:
+    return (folder / "err.log").read_text()
+
+
+def left_over(folder: Path) -> list[Path]:
+    return [*folder.glob("repstream-broker-*"), *folder.glob("repstream-demo-*")]
+
+
+def finished(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
+    """Wait for the summary that `--json` prints, and see that all of it held and nothing stayed."""
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said(folder)
+    assert left_over(folder) == []
+    summary: dict[str, Any] = json.loads(out)
+    assert summary.keys() >= KEYS
+    assert (summary["lost"], summary["duplicated"], summary["differing"]) == (0, 0, 0)
+    assert summary["predictions"] == summary["windows"]
+    return summary
+
+
+def wait_until_live(process: subprocess.Popen[str], folder: Path) -> list[psutil.Process]:
+    """Wait until the producer runs; return all processes of the demo but itself."""
+
+    def producer_runs() -> bool:
+        assert process.poll() is None, said(folder)
+        # Three guards and three services.
+        return len(psutil.Process(process.pid).children(recursive=True)) == 6
+
+    wait_until(producer_runs, "the producer runs", 90)
+    return list(psutil.Process(process.pid).children(recursive=True))
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_demo_predicts_people_that_the_model_has_not_seen_and_ends_after_its_duration(tmp_path: Path) -> None:
+    summary_file, picture = tmp_path / "new" / "summary.json", tmp_path / "demo.svg"
+    with demo(
+        tmp_path, "--duration", "6", "--json", "--summary", str(summary_file), "--picture", str(picture)
+    ) as process:
+        summary = finished(process, tmp_path)
+    assert json.loads(summary_file.read_text()) == summary
+    assert summary["wearers"] == 6  # both wrists of three people
+    assert summary["packets"] == 6 * 6 * 5
+    assert summary["samples"] == 6 * 6 * 50
+    assert summary["windows"] == 6 * 6  # of 300 samples each
+    assert summary["labelled_windows"] == 36
+    assert 0 <= summary["accuracy"] <= 1
+    latency = summary["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    assert "which has never seen s08, s09, s10" in picture.read_text().replace("&#160;", " ")
+
+
+def test_faults_are_compared_with_what_stands_in_the_log(tmp_path: Path) -> None:
+    arguments = ["spar/s08-*", "spar/s09-left-ROW-1", "--speed", "max", "--wearers", "4", "--json"]
+    arguments += ["--inject", "drop:0.05@0-60/spar-s08-*", "--inject", "malformed:0.05@0/spar-s08-left~2"]
+    with demo(tmp_path, *arguments) as process:
+        summary = finished(process, tmp_path)
+    assert summary["faults"].keys() == {"drop", "malformed"}
+    assert summary["wearers"] == 4
+    assert summary["latency_ms"] == {"p50": None, "p95": None, "p99": None}
+
+
+def test_ctrl_c_ends_it_in_order_with_its_summary(tmp_path: Path) -> None:
+    with demo(tmp_path, "--json") as process:
+        wait_until_live(process, tmp_path)
+        wait_until(lambda: "predictions/s" in said(tmp_path), "it tells how it goes", 60)
+        process.send_signal(signal.SIGINT)
+        summary = finished(process, tmp_path)
+    assert summary["predictions"] > 0
+
+
+def test_ctrl_c_before_anything_was_sent_is_no_failure(tmp_path: Path) -> None:
+    with demo(tmp_path, "--json") as process:
+        wait_until(lambda: "starting the predictor" in said(tmp_path), "it begins", 60)
+        process.send_signal(signal.SIGINT)
+        summary = finished(process, tmp_path)
+    assert (summary["packets"], summary["windows"], summary["accuracy"]) == (0, 0, None)
+
+
+def test_killed_it_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    with demo(tmp_path) as process:
+        children = wait_until_live(process, tmp_path)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not any(map(lives, children)), "all processes of the demo end", 30)
+    assert left_over(tmp_path) == []
+
+
+def test_a_service_that_fails_is_told_in_one_line(tmp_path: Path) -> None:
+    with demo(tmp_path) as process:
+        children = wait_until_live(process, tmp_path)
+        predictor = next(c for c in children if "predict" in c.cmdline() and "embedded_guard" not in str(c.cmdline()))
+        predictor.kill()
+        process.wait(60)
+    assert process.returncode == 1
+    assert said(tmp_path).splitlines()[-1].startswith("Error: the predictor ended: ")

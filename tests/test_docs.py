@@ -1,0 +1,82 @@
+"""What the documentation names is there, and what is there is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+from prometheus_client import CollectorRegistry
+
+from predictor.metrics import PredictorMetrics
+from producer.inject import FAULTS
+from producer.metrics import ProducerMetrics
+from repstream import messages
+from repstream.cli import app
+from repstream.features import FEATURE_SETS
+from training.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def exposed(registry: CollectorRegistry) -> set[str]:
+    return {f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()}
+
+
+def test_every_metric_is_documented_and_every_documented_one_is_exposed() -> None:
+    registry, other = CollectorRegistry(), CollectorRegistry()
+    PredictorMetrics(registry, ("ABD",), "spar", "1")
+    ProducerMetrics(other)
+    documented = {f"repstream_{name}" for name in re.findall(r"^\| `([a-z0-9_]+)", text_of("docs/metrics.md"), re.M)}
+    assert exposed(registry) | exposed(other) == documented
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = text_of("README.md")
+    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"`repstream {name}`" in readme or f"`repstream {name} " in readme, name
+
+
+@pytest.mark.parametrize("kind", [messages.Packet, messages.LabelInterval, messages.Prediction])
+def test_every_field_of_a_message_is_documented(kind: type[msgspec.Struct]) -> None:
+    page = text_of("docs/messages.md")
+    for field in msgspec.structs.fields(kind):
+        assert f"`{field.name}`" in page or f'"{field.name}"' in page, field.name
+
+
+def test_every_reason_of_a_dead_letter_is_documented() -> None:
+    page = text_of("docs/messages.md")
+    for reason in messages.REJECT_REASONS:
+        assert f"`{reason}`" in page, reason
+
+
+def test_every_fault_is_documented() -> None:
+    page = text_of("docs/faults.md")
+    for name in FAULTS:
+        assert f"`{name}`" in page, name
+
+
+def test_every_feature_set_and_recipe_is_documented() -> None:
+    for name in FEATURE_SETS:
+        assert f"## {name}" in text_of("docs/features.md"), name
+    for recipe in RECIPES.values():
+        assert recipe.name in text_of("docs/model.md"), recipe.name
+
+
+def test_links_within_the_documentation_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_no_address_stands_in_the_pinned_requirements() -> None:
+    pinned = text_of("requirements.lock")
+    assert "://" not in pinned
+    assert "--hash=sha256:" in pinned
