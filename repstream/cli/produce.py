@@ -27,6 +27,7 @@ _PLAIN_EVERY_S = 5.0
 
 
 def parse_speed(text: str) -> float:
+    """Read ``--speed``: a number above 0, or max (infinity)."""
     if text == "max":
         return math.inf
     try:
@@ -51,6 +52,7 @@ def _show_faults(wanted: bool) -> None:
 
 
 def parse_faults(specs: list[str]) -> tuple[Fault, ...]:
+    """Read all ``--inject``; a usage error names what is wrong."""
     from producer.inject import parse_fault
     from repstream.errors import SettingsError
 
