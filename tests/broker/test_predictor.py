@@ -112,7 +112,16 @@ def test_predictions_are_those_of_score_however_packets_are_cut_shuffled_or_repe
         produce(broker, *NAMES, "--speed", "max", "--packet-samples", str(cut), "--session-suffix", f"-cut{cut}")
         expected |= with_suffix(once, f"-cut{cut}")
     produce(
-        broker, *NAMES, "--speed", "max", "--session-suffix", "-mixed", "--inject", "shuffle:0.9@0", "--inject", "duplicate:0.3@0"
+        broker,
+        *NAMES,
+        "--speed",
+        "max",
+        "--session-suffix",
+        "-mixed",
+        "--inject",
+        "shuffle:0.9@0",
+        "--inject",
+        "duplicate:0.3@0",
     )
     expected |= with_suffix(once, "-mixed")
     with service(*predict_arguments(broker.bootstrap_servers)):
@@ -191,7 +200,15 @@ def test_irregular_recordings_give_what_score_gives_and_broken_ones_are_refused_
     (tmp_path / "picture.parquet").write_bytes(b"\x89PNG\r\n")
     for name in ("empty.csv", "nan.csv", "picture.parquet"):
         done = subprocess.run(
-            [sys.executable, "-m", "repstream", "produce", str(tmp_path / name), "--bootstrap-servers", broker.bootstrap_servers],
+            [
+                sys.executable,
+                "-m",
+                "repstream",
+                "produce",
+                str(tmp_path / name),
+                "--bootstrap-servers",
+                broker.bootstrap_servers,
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -340,7 +357,9 @@ def test_kafka_gone_for_30_s_in_mid_stream_loses_nothing(broker: EmbeddedBroker,
     log = tmp_path / "services.log"
     with (
         service(*predict_arguments(broker.bootstrap_servers), log=log),
-        service("produce", *NAMES, "--speed", "10", "--bootstrap-servers", broker.bootstrap_servers, log=log) as producer,
+        service(
+            "produce", *NAMES, "--speed", "10", "--bootstrap-servers", broker.bootstrap_servers, log=log
+        ) as producer,
     ):
         wait_until(lambda: len(read_predictions(broker.bootstrap_servers)) > 20, "predictions flow")
         broker.kill()
