@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 
 from repstream.embedded import EmbeddedBroker
+from repstream.embedded_process import free_port
 from repstream.model import load_model
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,
     end,
     expected_predictions,
+    healthy,
     predict_arguments,
     read_predictions,
     start_service,
@@ -41,14 +43,16 @@ def test_predictor_broker_and_producer_are_killed_and_no_prediction_is_lost_or_d
     with EmbeddedBroker.start(tmp_path / "kafka") as broker:
         produce = ["produce", *NAMES, "--bootstrap-servers", broker.bootstrap_servers, "--speed", "8", "--quiet"]
         predict = predict_arguments(broker.bootstrap_servers, "chaos", "--checkpoint-every", "1")
+        port = free_port()
         running = {"producer": start_service(*produce, log=log), "a": start_service(*predict, log=log)}
         try:
             wait_until(lambda: bool(read_predictions(broker.bootstrap_servers)), "a first prediction")
             for kill in range(KILLS):
                 time.sleep(random_moments.uniform(0.8, 3.5))
                 if kill in (2, 6):
-                    running["b"] = start_service(*predict, log=log)
+                    running["b"] = start_service(*predict, "--metrics-port", str(port), log=log)
                 if kill in (4, 8):
+                    wait_until(lambda: healthy(port), "the second predictor has joined")
                     assert end(running.pop("b")) == 0, "a predictor that is told to stop exits 0"
                 if kill == 5:
                     broker.kill()

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +27,13 @@ from tests.broker.services import (
     assert_stream_equals_batch,
     end,
     expected_predictions,
+    healthy,
+    metrics,
     predict_arguments,
     read_predictions,
     read_topic,
     service,
+    value_of,
     wait_for_predictions,
     wait_until,
 )
@@ -295,23 +296,6 @@ def test_late_packets_are_dropped_and_counted_and_a_lost_one_is_waited_for_no_lo
     assert value_of(text, "repstream_packets_consumed_total") == len(packets)
 
 
-def metrics(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
-
-
-def value_of(text: str, name: str) -> float:
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name)
-
-
-def healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def test_a_second_predictor_shares_the_work_and_takes_over_when_the_first_is_killed(
     broker: EmbeddedBroker, model: Model, tmp_path: Path
 ) -> None:
@@ -374,14 +358,12 @@ def test_sigterm_finishes_the_batch_leaves_the_group_and_exits_0(broker: Embedde
     names = ["spar/s10-left-*"]
     expected = expected_predictions(names, model)
     produce(broker, *names, "--speed", "max")
+    port = free_port()
+    predict = predict_arguments(broker.bootstrap_servers, "g", "--batch-packets", "100", "--metrics-port", str(port))
     for _ in range(3):  # each goes on where the one before stopped, without waiting for a session to expire
         began = time.monotonic()
-        with service(*predict_arguments(broker.bootstrap_servers, "g", "--batch-packets", "400")) as predictor:
-            before = len(read_predictions(broker.bootstrap_servers))
-            wait_until(
-                lambda n=before: len(read_predictions(broker.bootstrap_servers)) > min(n, len(expected) - 1),
-                "it goes on",
-            )
+        with service(*predict) as predictor:
+            wait_until(lambda: healthy(port), "the predictor has its partitions")
             assert end(predictor) == 0
         assert time.monotonic() - began < 20
     with service(*predict_arguments(broker.bootstrap_servers, "g")):
