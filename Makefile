@@ -11,10 +11,11 @@ help: ## Show this list
 
 setup: $(READY) ## Make .venv with the pinned packages and the command repstream (quick when nothing changed)
 
+# The lock is complete, so --no-deps loses nothing; pip before 23.3 cannot match hashes with extras (pandas[parquet]).
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Repstream needs Python 3.11 or newer; name one: make setup PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -38,7 +39,7 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure: cost per packet, wearers per core, latency, recovery (about 5 minutes)
+bench: setup ## Measure: cost per packet, wearers per core, latency, recovery (about 8 minutes)
 	$(BIN)/repstream bench
 
 lock: setup ## Pin the newest allowed packages with their hashes

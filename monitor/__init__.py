@@ -1,0 +1,1 @@
+"""Predictions and labels in; drift, accuracy and reports out."""
