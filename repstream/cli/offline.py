@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from repstream.cli.options import DEFAULT_MODEL, ModelName, ModelsDir, RecordingNames
+from repstream.cli.options import DEFAULT_MODEL, Hop, ModelName, ModelsDir, RecordingNames
 
 Table = Annotated[Path, typer.Option("--out", help="The table to write, .csv or .parquet.", show_default=False)]
 
@@ -48,14 +48,7 @@ def score(
     out: Table,
     model: ModelName = DEFAULT_MODEL,
     models_dir: ModelsDir = None,
-    hop: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Samples from one window's start to the next, at 50 Hz. Default: the model's.",
-            envvar="REPSTREAM_HOP",
-        ),
-    ] = None,
+    hop: Hop = None,
 ) -> None:
     """Write the predictions of recordings, one row a window: what the stream would predict."""
     from repstream.catalogue import resolve

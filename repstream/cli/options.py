@@ -43,3 +43,28 @@ ModelsDir = Annotated[
 ]
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+Hop = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Samples from one window's start to the next, at 50 Hz. Default: the model's.",
+        envvar="REPSTREAM_HOP",
+        show_default=False,
+    ),
+]
+
+Partitions = Annotated[
+    int, typer.Option(min=1, help="Partitions of topics that are not there yet.", envvar="REPSTREAM_PARTITIONS")
+]
+
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Serve /metrics and /healthz on this port (0: a free one). Default: not at all.",
+        envvar="REPSTREAM_METRICS_PORT",
+        show_default=False,
+    ),
+]
+MetricsHost = Annotated[str, typer.Option(help="Address that /metrics is served on.", envvar="REPSTREAM_METRICS_HOST")]

@@ -10,8 +10,12 @@ from repstream.cli.options import (
     DEFAULT_BOOTSTRAP_SERVERS,
     DEFAULT_MODEL,
     BootstrapServers,
+    Hop,
+    MetricsHost,
+    MetricsPort,
     ModelName,
     ModelsDir,
+    Partitions,
 )
 
 
@@ -19,14 +23,7 @@ def predict(
     bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
     model: ModelName = DEFAULT_MODEL,
     models_dir: ModelsDir = None,
-    hop: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Samples from one window's start to the next, at 50 Hz. Default: the model's.",
-            envvar="REPSTREAM_HOP",
-        ),
-    ] = None,
+    hop: Hop = None,
     group: Annotated[
         str, typer.Option(help="Consumer group; predictors of one group share the work.", envvar="REPSTREAM_GROUP")
     ] = "repstream-predictor",
@@ -53,10 +50,7 @@ def predict(
     batch_packets: Annotated[
         int, typer.Option(min=1, help="Most packets in one transaction.", envvar="REPSTREAM_BATCH_PACKETS")
     ] = 4000,
-    partitions: Annotated[
-        int,
-        typer.Option(min=1, help="Partitions of topics that are not there yet.", envvar="REPSTREAM_PARTITIONS"),
-    ] = 4,
+    partitions: Partitions = 4,
     instance: Annotated[
         str | None,
         typer.Option(
@@ -64,17 +58,8 @@ def predict(
             envvar="REPSTREAM_INSTANCE",
         ),
     ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Serve /metrics and /healthz on this port (0: a free one). Default: not at all.",
-            envvar="REPSTREAM_METRICS_PORT",
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option(help="Address that /metrics is served on.", envvar="REPSTREAM_METRICS_HOST")
-    ] = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Predict exercises from the packets on samples, exactly once, until SIGTERM or Ctrl-C."""
     from repstream.cli.running import metrics_server, stop_on_signals

@@ -15,6 +15,9 @@ from repstream.cli.options import (
     DEFAULT_BOOTSTRAP_SERVERS,
     BootstrapServers,
     JsonOutput,
+    MetricsHost,
+    MetricsPort,
+    Partitions,
     RecordingNames,
 )
 
@@ -118,15 +121,7 @@ def produce(
         typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="List the kinds of faults."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Repeats faults and starting times.", envvar="REPSTREAM_SEED")] = 0,
-    partitions: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Partitions of topics that are not there yet. Default: 4.",
-            envvar="REPSTREAM_PARTITIONS",
-            show_default=False,
-        ),
-    ] = None,
+    partitions: Partitions = 4,
     duration: Annotated[
         float | None,
         typer.Option(
@@ -143,18 +138,8 @@ def produce(
             envvar="REPSTREAM_SESSION_SUFFIX",
         ),
     ] = "",
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Serve /metrics and /healthz on this port (0: a free one). Default: not at all.",
-            envvar="REPSTREAM_METRICS_PORT",
-            show_default=False,
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option(help="Address that /metrics is served on.", envvar="REPSTREAM_METRICS_HOST")
-    ] = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     as_json: JsonOutput = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
