@@ -12,8 +12,8 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from monitor.reference import Current
 from repstream.errors import SettingsError
 from repstream.messages import LabelInterval, Prediction
 from repstream.recording import FloatArray
@@ -100,19 +100,12 @@ class Table:
 
     Attributes
     ----------
-    features : ndarray, shape (n_rows, n_features)
-    predicted : ndarray of str, shape (n_rows,)
-    confidence : ndarray, shape (n_rows,)
-    truth : ndarray of str, shape (n_rows,)
-        Empty where no label has come.
+    current : Current
     seen : int
         Predictions that fell into these windows, kept or not.
     """
 
-    features: FloatArray
-    predicted: npt.NDArray[np.str_]
-    confidence: FloatArray
-    truth: npt.NDArray[np.str_]
+    current: Current
     seen: int
 
 
@@ -261,13 +254,13 @@ class MonitorState:
         newest = self.newest_window
         chosen = [] if newest is None else [w for k, w in sorted(self._windows.items()) if k > newest - n]
         rows = [row for window in chosen for row in window.rows]
-        return Table(
+        current = Current(
             features=np.array([r.features for r in rows]).reshape(len(rows), self._n_features),
-            predicted=np.array([r.label for r in rows], dtype=np.str_),
-            confidence=np.array([r.confidence for r in rows]),
-            truth=np.array([r.truth or "" for r in rows], dtype=np.str_),
-            seen=sum(window.seen for window in chosen),
+            prediction=np.array([r.label for r in rows], dtype=np.str_),
+            confidence=np.array([r.confidence for r in rows], dtype=np.float64),
+            label=np.array([r.truth or "" for r in rows], dtype=np.str_),
         )
+        return Table(current, seen=sum(window.seen for window in chosen))
 
     def waiting(self) -> int:
         """Predictions remembered whose label has not come."""

@@ -10,6 +10,7 @@ import pytest
 import typer
 from prometheus_client import CollectorRegistry
 
+from monitor.metrics import MonitorMetrics
 from predictor.metrics import PredictorMetrics
 from producer.inject import FAULTS
 from producer.metrics import ProducerMetrics
@@ -30,11 +31,14 @@ def exposed(registry: CollectorRegistry) -> set[str]:
 
 
 def test_every_metric_is_documented_and_every_documented_one_is_exposed() -> None:
-    registry, other = CollectorRegistry(), CollectorRegistry()
-    PredictorMetrics(registry, ("ABD",), "spar", "1")
-    ProducerMetrics(other)
-    documented = {f"repstream_{name}" for name in re.findall(r"^\| `([a-z0-9_]+)", text_of("docs/metrics.md"), re.M)}
-    assert exposed(registry) | exposed(other) == documented
+    predictor, producer, monitor = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
+    PredictorMetrics(predictor, ("ABD",), "spar", "1")
+    ProducerMetrics(producer)
+    MonitorMetrics(monitor, ("accel_x_min",), ("ABD",))
+    documented = set()
+    for row in re.findall(r"^\| (`.+?) \| (?:gauge|counter|histogram)", text_of("docs/metrics.md"), re.M):
+        documented |= {f"repstream_{name}" for name in re.findall(r"`([a-z0-9_]+)", row)}
+    assert exposed(predictor) | exposed(producer) | exposed(monitor) == documented
 
 
 def test_every_command_is_in_the_readme() -> None:

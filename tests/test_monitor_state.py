@@ -55,8 +55,8 @@ def test_predictions_fall_into_windows_of_event_time_whatever_order_they_come_in
     state = make_state()
     for end in (130.0, 30.0, 110.0, 70.0):
         assert state.add_prediction(prediction(T0 + end, index=int(end)), NOW) is None
-    assert sorted(state.table(2).features[:, 0].tolist()) == [70.0, 110.0, 130.0]
-    assert state.table(1).features[:, 0].tolist() == [130.0]
+    assert sorted(state.table(2).current.features[:, 0].tolist()) == [70.0, 110.0, 130.0]
+    assert state.table(1).current.features[:, 0].tolist() == [130.0]
     assert state.table(5).seen == 4
 
 
@@ -66,7 +66,7 @@ def test_a_label_that_comes_late_meets_the_predictions_that_wait_for_it() -> Non
         state.add_prediction(prediction(T0 + end), NOW)
     assert state.waiting() == 3
     assert state.add_label(label(T0, T0 + 21.0, "ROW"), NOW) is None
-    assert state.table(1).truth.tolist() == ["ROW", "ROW", ""]
+    assert state.table(1).current.label.tolist() == ["ROW", "ROW", ""]
     assert state.waiting() == 1
 
 
@@ -75,7 +75,7 @@ def test_a_label_that_came_before_its_predictions_is_kept_for_them() -> None:
     state.add_prediction(prediction(T0 + 1, device="other"), NOW)
     state.add_label(label(T0, T0 + 30.0, "ROW"), NOW)
     state.add_prediction(prediction(T0 + 20.0), NOW)
-    assert state.table(1).truth.tolist() == ["", "ROW"]
+    assert state.table(1).current.label.tolist() == ["", "ROW"]
 
 
 def test_a_window_over_the_border_of_two_labels_is_a_transition() -> None:
@@ -91,14 +91,14 @@ def test_a_window_over_the_border_of_two_labels_is_a_transition() -> None:
     state.add_label(label(T0 + 10.02, T0 + 20.0, "ROW"), NOW)
     for end in (9.0, 12.0, 19.0):
         state.add_prediction(prediction(T0 + end), NOW)
-    assert state.table(1).truth.tolist() == ["ABD", "Transition", "ROW"]
+    assert state.table(1).current.label.tolist() == ["ABD", "Transition", "ROW"]
 
 
 def test_labels_of_another_device_or_session_do_not_count() -> None:
     state = make_state()
     state.add_prediction(prediction(T0 + 10.0), NOW)
     state.add_label(label(T0, T0 + 30.0, device="somebody-else"), NOW)
-    assert state.table(1).truth.tolist() == [""]
+    assert state.table(1).current.label.tolist() == [""]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_odd_prediction_is_counted_by_reason_and_changes_nothing(changes: dic
     state.add_prediction(prediction(T0 + 10.0), NOW)
     assert state.add_prediction(prediction(**{"end": T0 + 20.0, **changes}), NOW) == reason  # type: ignore[arg-type]
     assert state.odd == {reason: 1}
-    assert len(state.table(5).predicted) == 1
+    assert len(state.table(5).current.prediction) == 1
 
 
 def test_an_odd_label_is_counted_by_reason_and_a_repeated_one_is_not_odd() -> None:
@@ -129,7 +129,7 @@ def test_an_odd_label_is_counted_by_reason_and_a_repeated_one_is_not_odd() -> No
     assert state.add_label(label(T0 - 9000.0, T0 - 8000.0), NOW) == "too-old"
     assert state.add_label(label(NOW, NOW + 3600.0), NOW) == "clock-ahead"
     assert state.labels == 1
-    assert state.table(1).truth.tolist() == ["ABD"]
+    assert state.table(1).current.label.tolist() == ["ABD"]
 
 
 def test_memory_is_bounded_by_windows_and_rows_and_forgets_sessions_that_ended() -> None:
@@ -137,7 +137,7 @@ def test_memory_is_bounded_by_windows_and_rows_and_forgets_sessions_that_ended()
     wall = T0 + 10_000.0
     for i in range(5_000):
         state.add_prediction(prediction(T0 + i, index=i, device=f"w{i // 100}"), wall)
-    assert len(state.table(5).predicted) <= 5 * 10
+    assert len(state.table(5).current.prediction) <= 5 * 10
     assert state.table(2).seen == 80  # 4,920–4,999: the newest window holds 20 so far
     assert state.waiting() <= 5 * 10
     assert len(state._sessions) <= 5
@@ -149,7 +149,7 @@ def test_a_full_window_keeps_a_uniform_sample() -> None:
         state = MonitorState("spar/1", 2, ("ABD", "ROW"), MonitoringSettings(60.0, 1, 1, 50), seed)
         for i in range(400):
             state.add_prediction(prediction(T0 + 10.0 + i / 100, index=i), NOW)
-        counts += np.histogram(state.table(1).features[:, 0], bins=4, range=(0, 400))[0]
+        counts += np.histogram(state.table(1).current.features[:, 0], bins=4, range=(0, 400))[0]
     # 2,000 kept, 500 a quarter; the standard deviation is about 19.
     assert np.abs(counts - 500).max() < 90
 
@@ -171,8 +171,8 @@ def test_the_order_of_predictions_and_labels_does_not_matter(order: list[int], n
                 state.add_prediction(message, NOW)
             else:
                 state.add_label(message, NOW)
-        table = state.table(5)
-        return dict(zip(table.features[:, 0].tolist(), table.truth.tolist(), strict=True))
+        current = state.table(5).current
+        return dict(zip(current.features[:, 0].tolist(), current.label.tolist(), strict=True))
 
     shuffled = [messages[i] for i in order if i < len(messages)]
     assert truths(shuffled) == truths(messages)

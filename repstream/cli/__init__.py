@@ -17,7 +17,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 import typer
 
 from repstream import __version__
-from repstream.cli import bench, broker, demo, offline, predict, produce, recordings, training
+from repstream.cli import bench, broker, demo, monitor, offline, predict, produce, recordings, training
 from repstream.errors import RepstreamError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ training.register(app)
 app.command("demo")(demo.demo)
 app.command("produce")(produce.produce)
 app.command("predict")(predict.predict)
+app.command("monitor")(monitor.monitor)
 app.command("bench")(bench.bench)
 
 

@@ -1,0 +1,142 @@
+"""The monitor's HTTP: metrics, health, what was found last, reports."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, redirect, request, send_file
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from werkzeug.serving import make_server
+
+from monitor.reports import DEADLINE_S, BusyError, ReportMaker, UnknownReportError
+from monitor.service import Monitor
+from repstream.errors import RepstreamError, SettingsError
+
+log = logging.getLogger(__name__)
+
+# Long enough for one that is being made and ours after it.
+_REPORT_TIMEOUT_S = 2 * DEADLINE_S
+
+
+def create_app(monitor: Monitor, registry: CollectorRegistry, reports: ReportMaker) -> Flask:
+    """Build the web application.
+
+    ==================  ==========================================================================
+    ``/metrics``        for Prometheus
+    ``/healthz``        200: the process answers
+    ``/readyz``         200 where Kafka and the reference are there, else 503 and why
+    ``/monitoring``     what the last pass found, JSON
+    ``/reports/``       saved reports, JSON; ``/reports/NAME`` one of them
+    ``/report?n=5``     a fresh report over the last n monitoring windows
+    ==================  ==========================================================================
+    """
+    app = Flask("monitor", static_folder=None)
+
+    @app.get("/")
+    def root() -> Any:
+        return redirect("/monitoring")
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), content_type=content_type)
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return _text("alive")
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        ready, why = monitor.ready()
+        return _text(why, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @app.get("/monitoring")
+    def monitoring() -> Response:
+        result = monitor.last_pass
+        found: dict[str, Any] = {
+            "model": monitor.model.id,
+            "settings": dataclasses.asdict(monitor.settings),
+            "last_pass": None if result is None else dataclasses.asdict(result),
+        }
+        return Response(json.dumps(_finite(found), indent=1), content_type="application/json")
+
+    @app.get("/reports/")
+    def list_reports() -> Response:
+        listed = [dataclasses.asdict(r) for r in reports.list()]
+        return Response(json.dumps(listed, indent=1, default=str), content_type="application/json")
+
+    @app.get("/reports/<name>")
+    def one_report(name: str) -> Any:
+        try:
+            return send_file(reports.path(name).resolve(), mimetype="text/html")
+        except UnknownReportError as error:
+            return _text(str(error), HTTPStatus.NOT_FOUND)
+
+    @app.get("/report")
+    def fresh_report() -> Any:
+        most = monitor.settings.monitoring.retained
+        text = request.args.get("n", str(monitor.settings.monitoring.current))
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+            return _text(f"n is {text!r}; it is a number of monitoring windows, 1–{most}", HTTPStatus.BAD_REQUEST)
+        try:
+            path = reports.request("on-demand", monitor.reference, monitor.table(int(text)).current).result(
+                _REPORT_TIMEOUT_S
+            )
+        except BusyError as error:
+            return _text(str(error), HTTPStatus.TOO_MANY_REQUESTS)
+        except TimeoutError:
+            return _text("the report is not ready yet; look at /reports/ later", HTTPStatus.SERVICE_UNAVAILABLE)
+        except RepstreamError as error:
+            return _text(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
+        return redirect(f"/reports/{path.name}")
+
+    return app
+
+
+def _text(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(f"{text}\n", status=int(status), content_type="text/plain; charset=utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: what is not a number becomes null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextlib.contextmanager
+def serve(app: Flask, host: str, port: int) -> Iterator[int]:
+    """Serve an application while the block runs; yields the port (a free one for 0).
+
+    Raises
+    ------
+    SettingsError
+        Where the port cannot be had.
+    """
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # scrapes are not worth a line each
+    try:
+        server = make_server(host, port, app, threaded=True)
+    except (OSError, SystemExit) as error:
+        raise SettingsError(f"port {port} on {host} cannot be used ({error}); choose another --port") from None
+    thread = threading.Thread(target=server.serve_forever, name="web", daemon=True)
+    thread.start()
+    log.info("monitor on http://%s:%d/", host, server.server_port)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,86 @@
+"""``repstream monitor``: the monitor service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repstream.cli.options import (
+    DEFAULT_BOOTSTRAP_SERVERS,
+    DEFAULT_MODEL,
+    BootstrapServers,
+    ModelName,
+    ModelsDir,
+)
+
+
+def monitor(
+    bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
+    model: ModelName = DEFAULT_MODEL,
+    models_dir: ModelsDir = None,
+    port: Annotated[
+        int, typer.Option(min=0, help="Port of the web server (0: a free one).", envvar="REPSTREAM_PORT")
+    ] = 8080,
+    host: Annotated[str, typer.Option(help="Address of the web server.", envvar="REPSTREAM_HOST")] = "127.0.0.1",
+    group: Annotated[
+        str, typer.Option(help="Group under which it commits how far it got.", envvar="REPSTREAM_MONITOR_GROUP")
+    ] = "repstream-monitor",
+    window: Annotated[
+        float,
+        typer.Option(
+            min=1.0, help="Length of a monitoring window, s of event time.", envvar="REPSTREAM_MONITOR_WINDOW"
+        ),
+    ] = 60.0,
+    current: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Monitoring windows that are compared with the reference.", envvar="REPSTREAM_MONITOR_CURRENT"
+        ),
+    ] = 5,
+    retained: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Monitoring windows that are remembered, for reports.", envvar="REPSTREAM_MONITOR_RETAINED"
+        ),
+    ] = 60,
+    every: Annotated[
+        float, typer.Option(min=0.1, help="Time between two passes, s.", envvar="REPSTREAM_MONITOR_EVERY")
+    ] = 5.0,
+    reports: Annotated[Path, typer.Option(help="Folder that reports are kept in.", envvar="REPSTREAM_REPORTS")] = Path(
+        "reports"
+    ),
+    keep_reports: Annotated[
+        int, typer.Option(min=1, help="Reports that are kept; the oldest go.", envvar="REPSTREAM_KEEP_REPORTS")
+    ] = 50,
+) -> None:
+    """Watch predictions and labels for drift and falling accuracy, until SIGTERM or Ctrl-C."""
+    from repstream.cli.running import stop_on_signals
+
+    stopping = stop_on_signals()  # before the seconds that the imports take
+
+    import contextlib
+
+    from prometheus_client import CollectorRegistry
+
+    from monitor.passes import PassWorker
+    from monitor.reports import ReportMaker
+    from monitor.service import Monitor, MonitorSettings
+    from monitor.state import MonitoringSettings
+    from monitor.web import create_app, serve
+    from repstream.kafka import KafkaConnection
+    from repstream.model import load_model
+
+    loaded = load_model(model, models_dir)
+    settings = MonitorSettings(group=group, every_s=every, monitoring=MonitoringSettings(window, current, retained))
+    registry = CollectorRegistry()
+    with (
+        contextlib.closing(PassWorker(loaded)) as worker,
+        contextlib.closing(ReportMaker(reports, keep_reports)) as maker,
+    ):
+        service = Monitor(
+            loaded, KafkaConnection.from_environment(bootstrap_servers), settings, worker, registry, stopping.is_set
+        )
+        with serve(create_app(service, registry, maker), host, port):
+            service.run()
