@@ -8,17 +8,21 @@ recordings give the same plan here as there.
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from producer.schedule import ProducerSettings, Timeline, plan_replay
+import numpy as np
+
+from producer.injector import Injector
+from producer.schedule import ProducerSettings, Session, Timeline, plan_replay
 from repstream.recording import Recording
 from repstream.windows import TRANSITION, cut
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A session of a device: the recording behind it.
+    """A session of a device: the recording behind it, labelled with what the wearer does.
 
     Attributes
     ----------
@@ -28,6 +32,17 @@ class Part:
 
     recording: Recording
     offset_us: int
+
+
+def _done(session: Session, injector: Injector) -> Recording:
+    """Return a session's recording, with the labels of what is done where a fault changes that."""
+    recording = session.recording
+    if not injector:
+        return recording
+    signal = injector.on_session(recording, session.session, session.start_us, recording.times_us)
+    if signal is None or not signal.moves_labels:
+        return recording
+    return replace(recording, labels=np.array(signal.labels().tolist(), dtype=np.str_))
 
 
 class Roster:
@@ -66,11 +81,14 @@ class Roster:
         self._window, self._hop = window, hop
         self._truths: dict[int, dict[int, str]] = {}
         self.devices = tuple(wearer.device for wearer in plan.wearers)
-        self.parts = {
-            (session.device, session.session): Part(session.recording, session.start_us - plan.timeline.origin_us)
-            for wearer in plan.wearers
-            for session in plan.sessions(wearer)
-        }
+        self.parts: dict[tuple[str, str], Part] = {}
+        for wearer in plan.wearers:
+            # What is done, not what is said: faults of labels are of no account here.
+            injector = Injector(settings.faults, settings.seed, wearer.device, plan.timeline.origin_us, Counter())
+            for session in plan.sessions(wearer):
+                done = _done(session, injector)
+                part = Part(done, session.start_us - plan.timeline.origin_us)
+                self.parts[session.device, session.session] = part
         self.touched = frozenset(
             device for device in self.devices if any(fnmatch.fnmatchcase(device, f.device) for f in settings.faults)
         )
@@ -91,7 +109,7 @@ class Roster:
             windows = cut(recording, self._window, self._hop)
             labels = [] if windows.labels is None else windows.labels.tolist()
             known = self._truths[id(recording)] = dict(zip(windows.index.tolist(), labels, strict=False))
-        return known.get(index)
+        return known.get(index) or None
 
     def counts(self, truth: str | None) -> bool:
         """Whether a prediction can be held to this truth.

@@ -17,8 +17,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from producer.inject import Delivery, Injector, Signal
+from producer.injector import Injector
+from producer.packet_faults import Delivery, Signal
 from producer.schedule import ReplayPlan, Session, Timeline, Wearer
+from producer.signal_faults import SessionSignal
+from producer.told_labels import Page, told
 from repstream.messages import LABELS, SAMPLES, VERSION, LabelInterval, encode
 from repstream.recording import FloatArray, IntArray, Recording
 
@@ -62,7 +65,7 @@ class ReplayState:
     Attributes
     ----------
     faults : Counter
-        Packets touched, by kind of fault.
+        Packets touched, by kind of fault (of ``label-shift``: labels).
     started, finished : int
         Wearers that sent their first message, and that have nothing left.
     """
@@ -185,16 +188,18 @@ def _in_order_of_coming_up(
 ) -> Iterator[tuple[int, Outgoing]]:
     """Yield packets and labels of a wearer, each with the event time at which it came up."""
     label_delay_us = round(plan.settings.label_delay_s * 1e6)
-    for session in plan.sessions(wearer):
-        source = sources[id(session.recording)]
+    pages = _pages(plan, wearer, sources, injector)
+    for page, intervals in told(pages, *injector.label_reach_us()):
+        session, source = page.session, sources[id(page.session.recording)]
+        injector.count_labels(page.shifts, intervals)
         labels = [
             interval
-            for interval in source.labels
+            for interval in intervals
             if (wearer.device, session.session, session.start_us + source.times[interval[0]]) not in plan.there.labels
         ]
         waiting = iter(labels)
         label = next(waiting, None)
-        packets = _packets(plan, wearer, session, source, injector)
+        packets = _packets(plan, wearer, session, source, injector, page.signal)
         # Labels of what the log holds already come up first; each other one after its last packet.
         for n_sent, now_us, batch in itertools.chain([(session.first_sample, session.start_us, ())], packets):
             for out in batch:
@@ -220,8 +225,22 @@ def _in_order_of_coming_up(
                 label = next(waiting, None)
 
 
+def _pages(plan: ReplayPlan, wearer: Wearer, sources: dict[int, _Source], injector: Injector) -> Iterator[Page]:
+    """Yield a wearer's sessions with the faults that lie on each."""
+    for session in plan.sessions(wearer):
+        source = sources[id(session.recording)]
+        lies_on = session.session, session.start_us, source.times_us
+        signal = injector.on_session(session.recording, *lies_on)
+        yield Page(session, source.times_us, source.labels, signal, injector.label_shifts(*lies_on))
+
+
 def _packets(
-    plan: ReplayPlan, wearer: Wearer, session: Session, source: _Source, injector: Injector
+    plan: ReplayPlan,
+    wearer: Wearer,
+    session: Session,
+    source: _Source,
+    injector: Injector,
+    signal: SessionSignal | None,
 ) -> Iterator[tuple[int, int, tuple[Outgoing, ...] | list[Outgoing]]]:
     """Yield a session's packets as (samples up to here, event time, messages)."""
     device, name, recording = wearer.device, session.session, session.recording
@@ -238,7 +257,7 @@ def _packets(
         stop = min(first + step, n)
         first_us, last_us = start_us + times[first], start_us + times[stop - 1]
         if injector:
-            batch = _faulty(head, seq, session, source, slice(first, stop), injector)
+            batch = _faulty(head, seq, session, source, slice(first, stop), injector, signal)
             yield (
                 stop,
                 last_us,
@@ -258,19 +277,27 @@ def _packets(
 
 
 def _faulty(
-    head: bytes, seq: int, session: Session, source: _Source, part: slice, injector: Injector
+    head: bytes,
+    seq: int,
+    session: Session,
+    source: _Source,
+    part: slice,
+    injector: Injector,
+    sensed: SessionSignal | None,
 ) -> list[Delivery]:
     """One packet's deliveries on a device that has faults."""
     recording = session.recording
     event_us = session.start_us + source.times_us[part]
     first_us, last_us = int(event_us[0]), int(event_us[-1])
+    kinds = sensed.touching(part.start, part.stop) if sensed else []
     armed = injector.on_signal(first_us, last_us)
-    if armed:
+    if kinds or armed:
+        injector.counts.update(kinds)
         signal = injector.distort(
             Signal(
                 event_us,
                 event_us,
-                recording.values[part],
+                sensed.values(part.start, part.stop) if sensed and kinds else recording.values[part],
                 np.arange(part.start, part.stop),
                 recording.rate_hz,
                 recording.side,

@@ -20,7 +20,7 @@ from tests.support import exercising, failure, make_recording, noise, success
 from training.dataset import build_dataset
 from training.evaluate import leave_one_subject_out
 from training.recipes import RECIPES, ROTATION_SD_DEG, find_recipe, fit, mirrored_to_left, rotated
-from training.train import next_version, split_subjects, train
+from training.train import next_version, split_subjects, train, without_labels
 
 LOGISTIC = find_recipe("logistic")
 WINDOW, HOP = 151, 50
@@ -215,7 +215,32 @@ def test_subjects_are_divided_without_loss() -> None:
     assert len(chosen) + len(others) == len(everyone)
 
 
+def test_a_label_is_left_out_and_no_window_goes_across_where_it_was() -> None:
+    mixed = make_recording(900, name="mixed", labels=["A"] * 300 + ["B"] * 300 + ["A"] * 300)
+    only = make_recording(400, name="only", labels=["B"] * 400)
+    (left,) = without_labels([mixed, only], ["B"])
+    assert set(left.labels.tolist()) == {"A"}  # type: ignore[union-attr]
+    windows = cut(left, WINDOW, HOP)
+    assert windows.index.tolist() == [0, 1, 2, 12, 13, 14]
+    np.testing.assert_array_equal(windows.values[3], mixed.values[600:751].T)
+    assert without_labels([mixed, only], []) == [mixed, only]
+
+
+def test_an_unknown_label_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    files = written(tmp_path, people("p1", "p2"))
+    said = failure("train", *files, "--without", "C", "--models-dir", tmp_path / "models")
+    assert said == "no recording is labelled 'C'; there are A, B"
+
+
 # The commands
+
+
+def test_a_model_trained_without_an_exercise_does_not_know_it(tmp_path: Path) -> None:
+    files = written(tmp_path, [r for s in ("p1", "p2", "p3") for r in exercising(s, "ABC")])
+    options = ["--models-dir", tmp_path / "models", "--hop", HOP]
+    card = json.loads(success("train", *files, "--subjects", "p1,p2", "--without", "B", *options, "--json").out)
+    assert (card["labels"], card["without"]) == (["A", "C"], ["B"])
+    assert card["scores"]["held_out_subjects"]["window_accuracy"] == 1.0
 
 
 def test_train_writes_a_model_that_score_takes(tmp_path: Path) -> None:

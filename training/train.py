@@ -8,6 +8,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,36 @@ def split_subjects(recordings: Sequence[Recording], subjects: Sequence[str]) -> 
     return chosen, [r for r in recordings if r.subject not in subjects]
 
 
+def without_labels(recordings: Sequence[Recording], labels: Sequence[str]) -> list[Recording]:
+    """Leave out the samples with these labels: a gap in the clock, across which no window goes.
+
+    Raises
+    ------
+    SettingsError
+        For a label that no recording has.
+    """
+    known = {str(label) for r in recordings if r.labels is not None for label in np.unique(r.labels)}
+    unknown = [label for label in labels if label not in known]
+    if unknown:
+        raise SettingsError(f"no recording is labelled {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    left = []
+    for recording in recordings:
+        keep = ~np.isin(recording.labels, labels) if labels and recording.labels is not None else None
+        if keep is None or keep.all():
+            left.append(recording)
+        elif keep.any():
+            assert recording.labels is not None
+            left.append(
+                replace(
+                    recording,
+                    time_s=recording.time_s[keep],
+                    values=recording.values[keep],
+                    labels=recording.labels[keep],
+                )
+            )
+    return left
+
+
 def next_version(name: str, models_dir: Path) -> str:
     """One more than the newest whole-number version of a name."""
     numbers = [int(v) for n, v in available_models(models_dir) if n == name and v.isdigit()]
@@ -66,8 +97,11 @@ def train(
     hop: int,
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train on `recordings`, test on `held_out`, write the model; return its card.
+
+    `without` names the labels that were left out of both, for the card.
 
     The reference windows are the training subjects' own, without overlap, each predicted by a model
     that had not seen its subject: so confidence and errors are those to expect of new people.
@@ -111,6 +145,7 @@ def train(
             "train": sorted({r.subject for r in recordings}),
             "held_out": sorted({r.subject for r in held_out}),
         },
+        "without": sorted(without),
         "scores": _scores(estimator, recipe, cross, held_out, window),
         "libraries": installed_libraries(),
         "python": platform.python_version(),

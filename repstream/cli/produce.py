@@ -49,8 +49,9 @@ def _show_faults(wanted: bool) -> None:
 
     typer.echo(f"--inject {SYNTAX}\n")
     for kind in FAULTS.values():
-        default = f"AMOUNT in {kind.unit}; default {kind.default:g}" if kind.unit else "no AMOUNT"
-        typer.echo(f"  {kind.name:<12} {kind.help}\n  {'':<12} {default}")
+        typer.echo(f"  {kind.name:<12} {kind.help}")
+        for line in kind.amount_help.splitlines():
+            typer.echo(f"  {'':<12} {line}")
     raise typer.Exit
 
 

@@ -46,6 +46,14 @@ def train(
             show_default=False,
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Leave an exercise out: the model neither learns it nor is tested on it. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="How; see docs/model.md. Default: logistic.", envvar="REPSTREAM_RECIPE")
     ] = None,
@@ -61,10 +69,10 @@ def train(
     from repstream.catalogue import resolve
     from repstream.model import default_models_dir
     from training.recipes import DEFAULT_RECIPE, find_recipe
-    from training.train import next_version, split_subjects
+    from training.train import next_version, split_subjects, without_labels
     from training.train import train as train_model
 
-    found = resolve(recordings or ["spar/*"])
+    found = without_labels(resolve(recordings or ["spar/*"]), without or [])
     wanted = subjects or (DEMO_SUBJECTS if not recordings else None)
     chosen = wanted.split(",") if wanted else sorted({r.subject for r in found})
     mine, held_out = split_subjects(found, chosen)
@@ -80,6 +88,7 @@ def train(
         hop,
         seed,
         _progress,
+        without or [],
     )
     if as_json:
         typer.echo(json.dumps(card, indent=1))
