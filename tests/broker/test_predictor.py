@@ -369,3 +369,31 @@ def test_sigterm_finishes_the_batch_leaves_the_group_and_exits_0(broker: Embedde
     with service(*predict_arguments(broker.bootstrap_servers, "g")):
         predictions = wait_for_predictions(broker.bootstrap_servers, len(expected))
     assert_stream_equals_batch(predictions, expected, model)
+
+
+def test_what_a_silent_device_held_back_comes_out_once_and_its_session_goes_on_under_the_right_numbers(
+    broker: EmbeddedBroker, model: Model
+) -> None:
+    """
+    Packets of 10 samples; number 38 is lost, and the device falls silent after 40::
+
+        packets  0 … 37 39 40 | silent for --idle-after | 41 …
+        windows  0 … 8        | 9, 10 (38 is bridged)   | from sample 425 on: 17 …
+    """
+    recording = resolve(["spar/s08-left-ROW-1"])[0]
+    packets = packets_of(recording)
+    key = recording.device.encode()
+    send(broker, [(key, encode(p)) for p in packets[:41] if p.seq != 38])
+    predict = predict_arguments(broker.bootstrap_servers, "g", "--idle-after", "1")
+
+    def numbers() -> list[int]:
+        return sorted(p.index for p in read_predictions(broker.bootstrap_servers))
+
+    with service(*predict) as predictor:
+        wait_until(lambda: numbers() == list(range(11)), "what was held back comes out")
+        end(predictor, signal.SIGKILL)
+    with service(*predict):
+        send(broker, [(key, encode(p)) for p in packets[41:]])
+        expected = expected_predictions(["spar/s08-left-ROW-1"], model)
+        rest = [k for k in range(len(expected)) if k * 25 >= 410]
+        wait_until(lambda: numbers() == [*range(11), *rest], f"the rest, once each; found {numbers()}")
