@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -99,7 +100,16 @@ def _begin(reference: Reference) -> None:
     global _reference
     os.nice(5)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the monitor, which ends this process
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _reference = reference
+
+
+def _end_with_parent() -> None:
+    """Leave nothing behind when the monitor is killed: the pool's queue alone would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def sampled(current: Current, most: int, seed: int = 0) -> Current:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from repstream.catalogue import resolve
@@ -73,7 +74,10 @@ def test_accuracy_is_that_of_score_and_stands_again_after_a_kill_and_reports_are
             assert shown(port, "repstream_monitor_labels_total") == len(resolve(NAMES))
             assert fetch(port, "/readyz")[0] == 200
             # Offsets are committed every 2 s; what a kill finds uncommitted is simply read again.
+            children = psutil.Process(monitor.pid).children(recursive=True)
+            assert children, "passes are worked out in another process"
             end(monitor, signal.SIGKILL)
+            wait_until(lambda: not any(c.is_running() for c in children), "nothing is left behind", 20)
             with service(*watch, log=log) as again:
                 wait_until(
                     lambda: shown(port, "repstream_accuracy") == pytest.approx(right / windows, abs=1e-12),
