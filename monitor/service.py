@@ -31,6 +31,7 @@ from repstream.kafka import (
     OffsetAndMetadata,
     TopicPartition,
     ensure_topics,
+    keep_working,
     translated,
     wait_for_broker,
 )
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 _POLL_MS = 200
 _POLL_RECORDS = 5_000
 _COMMIT_EVERY_S = 2.0
-_RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 5.0
 # New partitions of a topic are noticed within this.
 _LOOK_AROUND_S = 30.0
 _SILENT_S = 30.0
@@ -149,18 +149,10 @@ class Monitor:
         BrokerError
             For what trying again cannot cure.
         """
-        pause = _RETRY_FIRST_S
-        while not self.stopping():
-            began = time.monotonic()
-            try:
-                self._work()
-            except BrokerUnavailableError as error:
-                self._trouble = str(error)
-                log.warning("%s; starting again from what is committed in %.1f s", error, pause)
-                if time.monotonic() - began > 30.0:
-                    pause = _RETRY_FIRST_S
-                time.sleep(pause)
-                pause = min(pause * 2, _RETRY_MOST_S)
+        keep_working(self._work, self.stopping, self._failed)
+
+    def _failed(self, error: BrokerUnavailableError) -> None:
+        self._trouble = str(error)
 
     def _work(self) -> None:
         """One life: read back the windows, then go on until stopping or until Kafka fails."""

@@ -29,7 +29,7 @@ _NO_SAMPLES = np.empty((0, 6))
 
 @dataclass
 class Counts:
-    """What became of packets and samples; every sample that came is in exactly one of them."""
+    """How many packets and samples came, and what became of those that were not used."""
 
     packets: int = 0
     samples: int = 0

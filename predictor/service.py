@@ -35,6 +35,7 @@ from repstream.kafka import (
     OffsetAndMetadata,
     TopicPartition,
     ensure_topics,
+    keep_working,
     translated,
     unassigned_partitions,
     wait_for_broker,
@@ -55,7 +56,6 @@ _MAX_POLL_INTERVAL_MS = 30_000
 # not longer, then, than its session.
 _TRANSACTION_TIMEOUT_MS = 6_000
 _POLL_MS = 200
-_RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 5.0
 # A static member that comes back gets the assignment it had, be it nothing because its leader had not
 # heard of the partitions yet (a broker just started). Nobody would ever mend that but us.
 # It takes a tenth of a second, so those who have work look seldom.
@@ -179,7 +179,6 @@ class Predictor:
         BrokerError
             For what trying again cannot cure (credentials, for example).
         """
-        pause = _RETRY_FIRST_S
         # A batch makes a hundred thousand short-lived tuples; looking through them for cycles, which
         # they cannot form, every 700 allocations doubles the cost of decoding (docs/results.md).
         gc.freeze()
@@ -190,18 +189,11 @@ class Predictor:
                 hold_instance(self.settings.group, self.connection.bootstrap_servers, self.settings.instance)
             ) as instance,
         ):
-            while not self.stopping():
-                began = time.monotonic()
-                try:
-                    self._work(instance.name)
-                except BrokerUnavailableError as error:
-                    self._trouble = str(error)
-                    self.metrics.restarts.inc()
-                    log.warning("%s; starting again from what is committed in %.1f s", error, pause)
-                    if time.monotonic() - began > 30.0:
-                        pause = _RETRY_FIRST_S
-                    time.sleep(pause)
-                    pause = min(pause * 2, _RETRY_MOST_S)
+            keep_working(lambda: self._work(instance.name), self.stopping, self._failed)
+
+    def _failed(self, error: BrokerUnavailableError) -> None:
+        self._trouble = str(error)
+        self.metrics.restarts.inc()
 
     def health(self) -> tuple[bool, str]:
         """Tell whether event time advances while there is lag, and why not."""

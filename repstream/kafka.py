@@ -31,6 +31,7 @@ __all__ = [
     "OffsetAndMetadata",
     "TopicPartition",
     "ensure_topics",
+    "keep_working",
     "translated",
     "unassigned_partitions",
     "wait_for_broker",
@@ -211,6 +212,37 @@ def wait_for_broker(
         else:
             return True
     return False
+
+
+# A failure after so long is a new one, not the last one going on.
+_SETTLED_S = 30.0
+_RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 5.0
+
+
+def keep_working(
+    work: Callable[[], None], stopping: Callable[[], bool], failed: Callable[[BrokerUnavailableError], None]
+) -> None:
+    """Begin a service's work anew whenever Kafka fails it, with growing pauses, until `stopping`.
+
+    Parameters
+    ----------
+    work : callable
+        One life: connects, goes on from what is committed, returns when stopping.
+    failed : callable
+        Told of each failure.
+    """
+    pause = _RETRY_FIRST_S
+    while not stopping():
+        began = time.monotonic()
+        try:
+            work()
+        except BrokerUnavailableError as error:
+            if time.monotonic() - began > _SETTLED_S:
+                pause = _RETRY_FIRST_S
+            failed(error)
+            log.warning("%s; starting again from what is committed in %.1f s", error, pause)
+            time.sleep(pause)
+            pause = min(pause * 2, _RETRY_MOST_S)
 
 
 # Junk of 10 MB must fit where it comes in and where it is set aside.

@@ -215,7 +215,7 @@ def _provenance(recording: Recording) -> dict[str, object]:
 
 
 def _commit() -> str:
-    """Name the project's commit, where it is a checkout; the hash of the data's code otherwise unknown."""
+    """Name the project's commit where this is a checkout, else ``unknown``."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607
