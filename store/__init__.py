@@ -1,0 +1,1 @@
+"""Predictions and alarms kept for people to query."""

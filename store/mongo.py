@@ -1,0 +1,206 @@
+"""A store in MongoDB, by pymongo: a document a message, `_id` is its id."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from bson.errors import BSONError
+from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReplaceOne, UpdateOne
+from pymongo import errors as mongo_errors
+from pymongo.collection import Collection
+
+from repstream import messages
+from repstream.errors import SettingsError
+from repstream.messages import Alarm, Prediction
+from store.model import (
+    AlarmQuery,
+    PredictionQuery,
+    RefusedRowError,
+    StoreError,
+    StoreUnavailableError,
+    as_regex,
+    is_plain,
+    merged,
+    once_each,
+)
+
+DEFAULT_DATABASE = "repstream"
+
+# Overridden by the same options in the URL. An answer that takes longer is none: the caller goes on with
+# something else and asks again. Written means on the disk of most members: offsets are committed after it.
+_OPTIONS: dict[str, Any] = {
+    "serverSelectionTimeoutMS": 3_000,
+    "connectTimeoutMS": 3_000,
+    "socketTimeoutMS": 30_000,
+    "w": "majority",
+    "journal": True,
+}
+
+_INDEXES = {
+    "predictions": (("device", "end"), ("session", "index"), ("end",), ("label", "end")),
+    "alarms": (("device", "raised"), ("raised",), ("ended",)),
+}
+
+# A document is too large, or is none for this server; its neighbours in a batch are well.
+_REFUSED_CODES = {2, 9, 10334, 17280}
+
+_Document = Mapping[str, Any]
+
+
+class MongoStore:
+    """A database of MongoDB; see `store.model.Store` for the methods.
+
+    Parameters
+    ----------
+    url : str
+        ``mongodb://USER:PASSWORD@HOST:PORT/DATABASE?OPTIONS``; the database is "repstream" where none is named.
+    name : str
+        The same without the password, to be shown.
+    features : bool
+        Whether to keep the features of predictions.
+
+    Raises
+    ------
+    SettingsError
+        Where the URL is none of MongoDB's.
+    """
+
+    def __init__(self, url: str, name: str, features: bool) -> None:
+        self.name = name
+        self._features = features
+        given = {option.lower() for option, _ in parse_qsl(urlsplit(url).query)}
+        options = {option: value for option, value in _OPTIONS.items() if option.lower() not in given}
+        try:
+            self._client: MongoClient[_Document] = MongoClient(url, **options)
+            database = self._client.get_default_database(DEFAULT_DATABASE)
+        except (mongo_errors.PyMongoError, ValueError) as error:
+            raise SettingsError(f"{name} is no URL of a MongoDB database ({type(error).__name__})") from None
+        self._predictions: Collection[_Document] = database["predictions"]
+        self._alarms: Collection[_Document] = database["alarms"]
+
+    def prepare(self) -> None:
+        """Make the indexes that are not there yet."""
+        with self._translated():
+            for collection in (self._predictions, self._alarms):
+                models = [IndexModel([(f, ASCENDING) for f in fields]) for fields in _INDEXES[collection.name]]
+                collection.create_indexes(models)
+
+    def save(self, predictions: Sequence[Prediction], alarms: Sequence[Alarm]) -> None:
+        """Keep them, in one bulk each."""
+        predicted: list[ReplaceOne[_Document]] = []
+        for prediction in once_each(predictions):
+            row = _document(prediction)
+            if not self._features:
+                del row["features"]
+            if prediction.signal is None:
+                del row["signal"]
+            predicted.append(ReplaceOne({"_id": row["_id"]}, row, upsert=True))
+        raised = []
+        for alarm in merged(alarms):
+            row = _document(alarm)
+            # No beginning takes back an end.
+            once = {"ended": row.pop("ended")} if alarm.ended is None else {}
+            raised.append(UpdateOne({"_id": row.pop("_id")}, {"$set": row, "$setOnInsert": once}, upsert=True))
+        with self._translated():
+            if predicted:
+                self._predictions.bulk_write(predicted, ordered=False)
+            if raised:
+                self._alarms.bulk_write(raised, ordered=False)
+
+    def predictions(self, query: PredictionQuery) -> Iterator[Prediction]:
+        """Yield predictions by the end of their windows."""
+        wanted = _named(device=query.device, session=query.session)
+        if query.label is not None:
+            wanted["label"] = query.label
+        if span := _span(query.from_s, query.to_s):
+            wanted["end"] = span
+        for row in self._found(self._predictions, wanted, "end", query.newest):
+            row.setdefault("features", [])
+            yield Prediction(v=messages.VERSION, **row)
+
+    def alarms(self, query: AlarmQuery) -> Iterator[Alarm]:
+        """Yield alarms by when they were raised."""
+        wanted = _named(device=query.device)
+        if query.from_s is not None:
+            wanted["$or"] = [{"ended": None}, {"ended": {"$gte": query.from_s}}]
+        if span := _span(None, query.to_s):
+            wanted["raised"] = span
+        for row in self._found(self._alarms, wanted, "raised", query.newest):
+            yield Alarm(**row)
+
+    def _found(
+        self, collection: Collection[_Document], wanted: dict[str, Any], by: str, newest: int | None
+    ) -> Iterator[dict[str, Any]]:
+        direction = ASCENDING if newest is None else DESCENDING
+        with self._translated():
+            found = collection.find(wanted, batch_size=1_000, allow_disk_use=True)
+            found = found.sort([(by, direction), ("_id", direction)])
+            documents = found if newest is None else reversed(list(found.limit(newest)))
+            for document in documents:
+                row = dict(document)
+                row["id"] = row.pop("_id")
+                yield row
+
+    def delete_before(self, event_time_s: float, most: int) -> int:
+        """Delete what ended before a time, at most `most` of each collection."""
+        gone = 0
+        with self._translated():
+            for collection, ended in ((self._predictions, "end"), (self._alarms, "ended")):
+                old = collection.find({ended: {"$lt": event_time_s}}, {"_id": 1}).sort(ended, ASCENDING).limit(most)
+                ids = [document["_id"] for document in old]
+                if ids:
+                    gone += collection.delete_many({"_id": {"$in": ids}}).deleted_count
+        return gone
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except mongo_errors.BulkWriteError as error:
+            failures = error.details.get("writeErrors", [])
+            said = failures[0]["errmsg"] if failures else "it was not written to most members"
+            if failures and all(f["code"] in _REFUSED_CODES for f in failures):
+                raise RefusedRowError(f"{self.name}: {said}") from error
+            raise StoreUnavailableError(f"{self.name}: {said}") from error
+        except (mongo_errors.DocumentTooLarge, BSONError, OverflowError, UnicodeEncodeError) as error:
+            raise RefusedRowError(f"{self.name}: {_short(error)}") from error
+        except mongo_errors.ConnectionFailure as error:
+            raise StoreUnavailableError(f"{self.name}: {_short(error)}") from error
+        except mongo_errors.OperationFailure as error:
+            if error.timeout or error.has_error_label("RetryableWriteError"):
+                raise StoreUnavailableError(f"{self.name}: {_short(error)}") from error
+            raise StoreError(f"{self.name}: {_short(error)}; may this user read and write it?") from error
+        except mongo_errors.PyMongoError as error:
+            raise StoreError(f"{self.name}: {_short(error)}") from error
+
+
+def _document(message: Prediction | Alarm) -> dict[str, Any]:
+    row = msgspec.structs.asdict(message)
+    del row["v"]
+    return {"_id": row.pop("id"), **row}
+
+
+def _named(**patterns: str | None) -> dict[str, Any]:
+    return {
+        field: pattern if is_plain(pattern) else {"$regex": as_regex(pattern), "$options": "s"}
+        for field, pattern in patterns.items()
+        if pattern is not None
+    }
+
+
+def _span(from_s: float | None, to_s: float | None) -> dict[str, float]:
+    return {op: at for op, at in (("$gte", from_s), ("$lt", to_s)) if at is not None}
+
+
+def _short(error: Exception) -> str:
+    """Without the driver's topology and time-outs, which follow the fault."""
+    text = str(error).partition(", Timeout:")[0].partition(", full error:")[0].partition(" (configured timeouts")[0]
+    return text or type(error).__name__
