@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint types format bench lock clean
+.PHONY: help setup demo test test-unit lint types format bench dashboards lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure: cost per packet, wearers per core, latency, recovery (about 8 minutes)
+bench: setup ## Measure: cost per packet, wearers per core, latency, recovery (about 15 minutes)
 	$(BIN)/repstream bench
+
+dashboards: setup ## Write Grafana's dashboards anew
+	$(BIN)/python -m grafana.generate
 
 lock: setup ## Pin the newest allowed packages with their hashes
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

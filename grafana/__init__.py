@@ -1,0 +1,1 @@
+"""Grafana as code: what it reads when it starts, and the dashboards' source; imports repstream and monitor."""
