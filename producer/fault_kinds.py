@@ -26,9 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from producer import packet_faults as packets
-from producer import signal_faults as sensors
-from producer.packet_faults import BoolArray, Delivery, Draw, Signal
-from producer.signal_faults import SensorFault
+from producer.packet_faults import Delivery, Signal
+from repstream import signal_faults as sensors
+from repstream.draw import Draw
+from repstream.recording import BoolArray
+from repstream.signal_faults import SensorFault
 from repstream.spar import EXERCISES
 
 EXAMPLE = "drop:0.05@30-90/spar-s08-*"

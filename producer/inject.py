@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from producer.fault_kinds import EXAMPLE, FAULTS, FaultKind
-from producer.signal_faults import direction, rotate
 from repstream.errors import SettingsError
+from repstream.signal_faults import direction, rotate
 
 __all__ = ["EXAMPLE", "FAULTS", "SYNTAX", "Fault", "FaultKind", "describe_faults", "parse_fault"]
 

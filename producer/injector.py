@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from producer.inject import Fault
 from producer.material import recording_of
-from producer.packet_faults import Delivery, Draw, Signal
-from producer.signal_faults import Interval, Laid, SessionSignal
+from producer.packet_faults import Delivery, Signal
 from repstream.catalogue import catalogue
+from repstream.draw import Draw
 from repstream.recording import IntArray, Recording
+from repstream.signal_faults import Interval, Laid, SessionSignal
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Injector:
 
     Parameters
     ----------
-    faults : sequence of Fault
-        All that were asked for.
+    faults : sequence of Fault, or callable that returns one
+        All that were asked for; a callable where more may come while it runs, see `renew`.
     seed : int
     device : str
     origin_us : int
@@ -43,17 +44,32 @@ class Injector:
         Packets touched, by kind (of ``label-shift``: labels); shared with others.
     """
 
-    faults: Sequence[Fault]
+    faults: Sequence[Fault] | Callable[[], Sequence[Fault]]
     seed: int
     device: str
     origin_us: int
     counts: Counter[str]
     _armed: list[_Armed] = field(init=False)
+    _from: Sequence[Fault] = field(init=False, default=())
 
     def __post_init__(self) -> None:
+        self._arm(self.faults() if callable(self.faults) else self.faults)
+
+    def renew(self) -> bool:
+        """Look whether other faults are asked for by now; whether there are."""
+        if not callable(self.faults):
+            return False
+        now = self.faults()
+        if now is self._from:
+            return False
+        self._arm(now)
+        return True
+
+    def _arm(self, faults: Sequence[Fault]) -> None:
+        self._from = faults
         self._armed = []
         nth: Counter[str] = Counter()
-        for fault in self.faults:
+        for fault in faults:
             name = fault.kind.name
             identity = (self.seed, name, nth[name], self.device)
             nth[name] += 1

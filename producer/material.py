@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from producer.packet_faults import Draw
 from repstream.catalogue import catalogue
+from repstream.draw import Draw
 from repstream.recording import Recording
 
 

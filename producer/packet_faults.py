@@ -6,21 +6,18 @@ packet depends on the seed, the fault, the device, the session and the packet's 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from repstream.recording import FloatArray, IntArray, Recording, Side
+from repstream.draw import Draw
+from repstream.recording import BoolArray, FloatArray, IntArray, Recording, Side
 
 # Of a sampling interval: neighbours that both move towards each other by this still do not meet.
 _MAX_JITTER = 0.45
 # With all packets late the stream is just slower; one in ten is late against those around it.
 _LATE_SHARE = 0.1
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -63,24 +60,6 @@ class Delivery:
     due_us: int
     value: bytes
     n_samples: int
-
-
-class Draw:
-    """The randomness of one fault for one packet."""
-
-    def __init__(self, *identity: object) -> None:
-        text = "\x1f".join(map(str, identity)).encode()
-        digest = hashlib.blake2b(text, digest_size=16).digest()
-        self._share = int.from_bytes(digest[:8], "big") / 2.0**64
-        self._seed = int.from_bytes(digest[8:], "big")
-
-    def share(self) -> float:
-        """Return this packet's number in [0, 1), always the same."""
-        return self._share
-
-    def generator(self) -> np.random.Generator:
-        """Return a generator for whatever else is to be drawn, always in the same state."""
-        return np.random.default_rng(self._seed)
 
 
 SignalFault = Callable[[Signal, BoolArray, float, Draw], Signal | None]

@@ -9,21 +9,23 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from producer.inject import Fault
 from producer.injector import Injector
+from producer.pace import Pace
 from producer.packet_faults import Delivery, Signal
 from producer.schedule import ReplayPlan, Session, Timeline, Wearer
-from producer.signal_faults import SessionSignal
 from producer.told_labels import Page, told
 from repstream.messages import LABELS, SAMPLES, VERSION, LabelInterval, encode
 from repstream.recording import FloatArray, IntArray, Recording
+from repstream.signal_faults import Interval, SessionSignal, intervals_of
 
 # Packets of an irregular clock list their times. As float64 epoch seconds and the grid's own
 # tolerance (2 µs) leave room for it, 1 µs off the nominal instant still counts as regular.
@@ -129,7 +131,9 @@ def _t(times_us: IntArray) -> bytes:
     return b'"t":%b,' % _json.encode((times_us / 1e6).tolist())
 
 
-def messages(plan: ReplayPlan, state: ReplayState | None = None) -> Iterator[Outgoing]:
+def messages(
+    plan: ReplayPlan, state: ReplayState | None = None, faults: Callable[[], Sequence[Fault]] | None = None
+) -> Iterator[Outgoing]:
     """Make all messages of a replay, in the order in which they are due.
 
     Made as they are asked for: one ahead a wearer, however long the replay.
@@ -139,6 +143,9 @@ def messages(plan: ReplayPlan, state: ReplayState | None = None) -> Iterator[Out
     plan : ReplayPlan
     state : ReplayState, optional
         Kept up to date.
+    faults : callable, optional
+        Returns the faults as they are asked for by now, in place of the plan's; the same object until
+        that changes.
     """
     state = ReplayState() if state is None else state
     uses = Counter(id(r) for wearer in plan.wearers for r in wearer.recordings)
@@ -152,21 +159,26 @@ def messages(plan: ReplayPlan, state: ReplayState | None = None) -> Iterator[Out
                 shared_bytes += 130 * recording.n_samples if is_shared else 0
                 sources[id(recording)] = _Source(recording, is_shared and shared_bytes <= _MAX_SHARED_BYTES)
     limit_us = plan.limit_us()
-    streams = [_wearer_messages(plan, wearer, sources, state) for wearer in plan.wearers]
+    streams = [_wearer_messages(plan, wearer, sources, state, faults) for wearer in plan.wearers]
     # Only the heads are compared, two wearers' by their number at the latest.
     merged: Iterator[Outgoing] = heapq.merge(*streams)
     return itertools.takewhile(lambda out: out.due_us <= limit_us, merged)
 
 
 def _wearer_messages(
-    plan: ReplayPlan, wearer: Wearer, sources: dict[int, _Source], state: ReplayState
+    plan: ReplayPlan,
+    wearer: Wearer,
+    sources: dict[int, _Source],
+    state: ReplayState,
+    faults: Callable[[], Sequence[Fault]] | None,
 ) -> Iterator[Outgoing]:
     """One wearer's messages in the order in which they are due.
 
     What is sent later than it came up (labels, faults) is held until the others have got there.
     """
     settings = plan.settings
-    injector = Injector(settings.faults, settings.seed, wearer.device, plan.timeline.origin_us, state.faults)
+    origin_us = plan.timeline.origin_us
+    injector = Injector(faults or settings.faults, settings.seed, wearer.device, origin_us, state.faults)
     held: list[tuple[int, int, Outgoing]] = []
     count = itertools.count()
     for number, (now_us, out) in enumerate(_in_order_of_coming_up(plan, wearer, sources, injector)):
@@ -192,20 +204,21 @@ def _in_order_of_coming_up(
     for page, intervals in told(pages, *injector.label_reach_us()):
         session, source = page.session, sources[id(page.session.recording)]
         injector.count_labels(page.shifts, intervals)
-        labels = [
+        labels = deque(
             interval
             for interval in intervals
             if (wearer.device, session.session, session.start_us + source.times[interval[0]]) not in plan.there.labels
-        ]
-        waiting = iter(labels)
-        label = next(waiting, None)
-        packets = _packets(plan, wearer, session, source, injector, page.signal)
+        )
+        lies = _Lies(page, injector)
+        packets = _packets(plan, wearer, session, source, injector, lies)
         # Labels of what the log holds already come up first; each other one after its last packet.
         for n_sent, now_us, batch in itertools.chain([(session.first_sample, session.start_us, ())], packets):
             for out in batch:
                 yield now_us, out
-            while label is not None and label[1] < n_sent:
-                first, last, text = label
+            if lies.moved_labels:
+                labels = deque(lies.told_after(n_sent))
+            while labels and labels[0][1] < n_sent:
+                first, last, text = labels.popleft()
                 start_us, end_us = (session.start_us + source.times[i] for i in (first, last))
                 interval = LabelInterval(wearer.device, session.session, start_us / 1e6, end_us / 1e6, text)
                 yield (
@@ -222,7 +235,6 @@ def _in_order_of_coming_up(
                         0,
                     ),
                 )
-                label = next(waiting, None)
 
 
 def _pages(plan: ReplayPlan, wearer: Wearer, sources: dict[int, _Source], injector: Injector) -> Iterator[Page]:
@@ -234,13 +246,43 @@ def _pages(plan: ReplayPlan, wearer: Wearer, sources: dict[int, _Source], inject
         yield Page(session, source.times_us, source.labels, signal, injector.label_shifts(*lies_on))
 
 
+class _Lies:
+    """What lies on a session that is being sent; made anew where faults come or go in the midst of it."""
+
+    def __init__(self, page: Page, injector: Injector) -> None:
+        self._page = page
+        self._injector = injector
+        self._moves_labels = page.signal is not None and page.signal.moves_labels
+        self.signal = page.signal
+        self.moved_labels = False
+
+    def renew(self) -> None:
+        """Look whether other faults are asked for by now."""
+        if not self._injector.renew():
+            return
+        session = self._page.session
+        self.signal = self._injector.on_session(
+            session.recording, session.session, session.start_us, self._page.times_us
+        )
+        moves = self.signal is not None and self.signal.moves_labels
+        # Labels that are shifted besides are told as they were.
+        self.moved_labels = (self._moves_labels or moves) and not self._page.shifts
+        self._moves_labels = moves
+
+    def told_after(self, n_sent: int) -> list[Interval]:
+        """Tell the labels whose last packet is not sent, now that what is done has changed."""
+        self.moved_labels = False
+        done = replace(self._page, signal=self.signal).done()
+        return [interval for interval in intervals_of(done) if interval[1] >= n_sent]
+
+
 def _packets(
     plan: ReplayPlan,
     wearer: Wearer,
     session: Session,
     source: _Source,
     injector: Injector,
-    signal: SessionSignal | None,
+    lies: _Lies,
 ) -> Iterator[tuple[int, int, tuple[Outgoing, ...] | list[Outgoing]]]:
     """Yield a session's packets as (samples up to here, event time, messages)."""
     device, name, recording = wearer.device, session.session, session.recording
@@ -256,8 +298,9 @@ def _packets(
     for seq, first in enumerate(range(session.first_sample, n, step), session.first_seq):
         stop = min(first + step, n)
         first_us, last_us = start_us + times[first], start_us + times[stop - 1]
+        lies.renew()
         if injector:
-            batch = _faulty(head, seq, session, source, slice(first, stop), injector, signal)
+            batch = _faulty(head, seq, session, source, slice(first, stop), injector, lies.signal)
             yield (
                 stop,
                 last_us,
@@ -324,7 +367,7 @@ def _faulty(
 
 def paced(
     outgoing: Iterator[Outgoing],
-    timeline: Timeline,
+    timeline: Timeline | Pace,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
     stopping: Callable[[], bool] = lambda: False,
@@ -347,14 +390,12 @@ def paced(
         Called between messages at least every 0.05 s while waiting, with how far behind it is.
     """
     for out in outgoing:
-        due_s = timeline.due_s(out.due_us)
-        now_s = clock()
-        while now_s < due_s:
+        # Asked anew after each sleep: a pace may change meanwhile.
+        while (now_s := clock()) < (due_s := timeline.due_s(out.due_us)):
             if stopping():
                 return
             idle(0.0)
             sleep(min(max(due_s - now_s, TICK_S), _SLICE_S))
-            now_s = clock()
         if stopping():
             return
         yield out, now_s - due_s

@@ -6,13 +6,15 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from producer.control import Control, LiveFaults
 from producer.metrics import ProducerMetrics
+from producer.pace import Pace
 from producer.replay import Outgoing, ReplayState, messages, paced
 from producer.resume import read_log
 from producer.schedule import (
@@ -21,10 +23,11 @@ from producer.schedule import (
     LogState,
     ProducerSettings,
     ReplayPlan,
+    Timeline,
     plan_replay,
     wearers_of,
 )
-from repstream.errors import BrokerError, BrokerUnavailableError
+from repstream.errors import BrokerError, BrokerUnavailableError, SettingsError
 from repstream.kafka import (
     DEFAULT_PARTITIONS,
     KafkaConnection,
@@ -107,6 +110,8 @@ class ProduceSummary:
         Sessions that went on from what the log held; sessions that it held in full.
     stopped : bool
         Whether something was left to send, because of a signal or --duration.
+    touched : list of str
+        Devices that a fault was put into while it ran.
     """
 
     packets: int
@@ -121,6 +126,7 @@ class ProduceSummary:
     resumed: int = 0
     complete: int = 0
     stopped: bool = False
+    touched: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -207,6 +213,8 @@ class Producer:
         Called about twice a second.
     say : callable
         Takes sentences for the person at the keyboard.
+    controllable : bool
+        Whether it follows commands on the topic `control`; without, a replay is the same each time.
     """
 
     def __init__(
@@ -215,6 +223,7 @@ class Producer:
         connection: KafkaConnection,
         recordings: Sequence[Recording],
         *,
+        controllable: bool = False,
         registry: CollectorRegistry | None = None,
         stopping: Callable[[], bool] = lambda: False,
         progress: Callable[[ProduceProgress], None] | None = None,
@@ -223,6 +232,9 @@ class Producer:
         self._settings = settings
         self._connection = connection
         self._recordings = recordings
+        if controllable and settings.speed == AS_FAST_AS_POSSIBLE:
+            raise SettingsError("--controllable does not go with --speed max: nothing is due at any time")
+        self._faults = LiveFaults(settings.faults) if controllable else None
         self._stopping = stopping
         self._progress = progress
         self._say = say
@@ -264,8 +276,10 @@ class Producer:
         self._started_s = self._reported_s = self._clock()
         plan = plan_replay(self._settings, self._recordings, int(self._started_s * 1e6), there)
         self._n_wearers = len(plan.wearers)
-        if self._settings.duration_s is not None and self._settings.speed == AS_FAST_AS_POSSIBLE:
-            # At any other speed the plan itself ends there, at the same packet each time.
+        if self._settings.duration_s is not None and (
+            self._settings.speed == AS_FAST_AS_POSSIBLE or self._faults is not None
+        ):
+            # At any other speed the plan itself ends there, at the same packet each time; but for pauses.
             self._deadline_s = self._started_s + self._settings.duration_s
         resumed, complete = self._tell_of_what_is_there(plan)
         if outbox is None:
@@ -326,10 +340,19 @@ class Producer:
 
     def _send_all(self, plan: ReplayPlan, outbox: _Outbox) -> None:
         """Send what is due when it is due, until the end or a stop."""
+        faults = self._faults
+        if faults is None:
+            self._send_paced(plan, outbox, messages(plan, self._state), plan.timeline)
+            return
+        pace = Pace(plan.timeline, self._clock)
+        with Control(self._connection, pace, faults, plan.timeline.origin_us, self._clock):
+            self._send_paced(plan, outbox, messages(plan, self._state, faults.all), pace)
+
+    def _send_paced(
+        self, plan: ReplayPlan, outbox: _Outbox, outgoing: Iterator[Outgoing], pace: Timeline | Pace
+    ) -> None:
         shows_behind = plan.settings.speed != AS_FAST_AS_POSSIBLE
-        ready = paced(
-            messages(plan, self._state), plan.timeline, self._clock, time.sleep, self._must_stop, self._report
-        )
+        ready = paced(outgoing, pace, self._clock, time.sleep, self._must_stop, self._report)
         for out, behind_s in ready:
             outbox.send(out)
             self._totals.count(out)
@@ -339,7 +362,7 @@ class Producer:
                 self._report(self._behind_s)
             while outbox.is_full and not self._must_stop():
                 time.sleep(_WAIT_S)
-                self._report(self._clock() - plan.timeline.due_s(out.due_us) if shows_behind else 0.0)
+                self._report(max(self._clock() - pace.due_s(out.due_us), 0.0) if shows_behind else 0.0)
 
     def _must_stop(self) -> bool:
         outbox = self._outbox
@@ -434,6 +457,7 @@ class Producer:
             resumed=resumed,
             complete=complete,
             stopped=self._state.finished < len(plan.wearers),
+            touched=[] if self._faults is None else self._faults.touched([w.device for w in plan.wearers]),
         )
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from producer.schedule import Session
-from producer.signal_faults import Interval, LabelArray, Laid, SessionSignal, intervals_of, own_labels
 from repstream.recording import IntArray
+from repstream.signal_faults import Interval, LabelArray, Laid, SessionSignal, intervals_of, own_labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from kafka.partitioner.default import DefaultPartitioner
 from kafka.structs import OffsetAndMetadata
 
 from repstream.errors import BrokerError, BrokerUnavailableError
-from repstream.messages import DEAD_LETTER, LABELS, MAX_MESSAGE_BYTES, PREDICTIONS, SAMPLES
+from repstream.messages import ALARMS, DEAD_LETTER, LABELS, LEDGER, MAX_MESSAGE_BYTES, PREDICTIONS, SAMPLES
 
 __all__ = [
     "KafkaAdminClient",
@@ -247,7 +247,15 @@ def keep_working(
 
 # Junk of 10 MB must fit where it comes in and where it is set aside.
 _LARGE = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-_TOPIC_CONFIGS: dict[str, dict[str, str]] = {SAMPLES: _LARGE, DEAD_LETTER: _LARGE, LABELS: {}, PREDICTIONS: {}}
+_TOPIC_CONFIGS: dict[str, dict[str, str]] = {
+    SAMPLES: _LARGE,
+    DEAD_LETTER: _LARGE,
+    LABELS: {},
+    PREDICTIONS: {},
+    # An alarm's end replaces its beginning; a partition's ledger replaces the one before.
+    ALARMS: {"cleanup.policy": "compact,delete"},
+    LEDGER: {"cleanup.policy": "compact"},
+}
 
 
 def ensure_topics(

@@ -11,6 +11,7 @@ import math
 import operator
 import re
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -22,6 +23,9 @@ SAMPLES = "samples"
 LABELS = "labels"
 PREDICTIONS = "predictions"
 DEAD_LETTER = "samples.dead-letter"
+ALARMS = "alarms"
+LEDGER = "ledger"
+CONTROL = "control"
 
 VERSION = 1
 MAX_PACKET_SAMPLES = 500
@@ -70,12 +74,13 @@ class LabelInterval(msgspec.Struct, gc=False):
     v: int = VERSION
 
 
-class Prediction(msgspec.Struct, gc=False):
+class Prediction(msgspec.Struct, gc=False, omit_defaults=True):
     """What a window was taken for.
 
     ``start``, ``end``: event times of its first and last sample (epoch seconds). ``sampled_at``:
     event time of the newest sample in hand when the window closed, that is the last one of the
-    packet that completed it. ``predicted_at``: wall clock when the model had answered.
+    packet that completed it. ``predicted_at``: wall clock when the model had answered. ``signal``:
+    what its samples looked like (`repstream.signal_summary`), in some of a session's predictions.
     """
 
     v: int
@@ -92,6 +97,123 @@ class Prediction(msgspec.Struct, gc=False):
     model: str
     sampled_at: float
     predicted_at: float
+    signal: list[float] | None = None
+
+
+AlarmCause = Literal[
+    "rotated",
+    "other-wrist",
+    "gain",
+    "offset",
+    "noise",
+    "clipped",
+    "stuck",
+    "units",
+    "rate",
+    "unknown-movement",
+    "exercise-mix",
+    "data-drift",
+    "accuracy",
+]
+ALARM_CAUSES: tuple[AlarmCause, ...] = get_args(AlarmCause)
+ALARM_SCOPES = ("device", "all")
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """Something changed: sent to `alarms` when it begins, and again, with ``ended``, when it is over.
+
+    ``scope`` is "device" or "all" (then ``device`` is ""). ``axes`` are the ones that changed, of
+    `AXES`. ``text`` says what changed, ``advice`` what to do. ``since``: event time from which on it
+    was so; ``raised`` and ``ended``: event times at which it was known to have begun and to be over.
+    ``certainty`` is 0 to 1.
+    """
+
+    id: str
+    scope: str
+    device: str
+    cause: AlarmCause
+    axes: list[str]
+    text: str
+    advice: str
+    since: float
+    raised: float
+    certainty: float
+    model: str
+    ended: float | None = None
+    v: int = VERSION
+
+
+LedgerFate = Literal[
+    "used",
+    "late",
+    "duplicate",
+    "backwards",
+    "gap",
+    "ended",
+    "skipped",
+    "missing",
+    "rejected",
+    "buffered",
+    "resampled",
+]
+LEDGER_FATES: tuple[LedgerFate, ...] = get_args(LedgerFate)
+
+
+class LedgerEntry(msgspec.Struct, frozen=True):
+    """What became of all samples of one partition of `samples`, up to an offset.
+
+    ``offset`` is the next one; ``at`` is the wall clock (epoch seconds). ``samples`` has "sent" and
+    each of `LEDGER_FATES`, whose sum it is; ``gaps`` is how many restarted a window.
+    """
+
+    group: str
+    partition: int
+    offset: int
+    at: float
+    samples: dict[str, int]
+    gaps: int = 0
+    v: int = VERSION
+
+
+ControlAction = Literal["pause", "resume", "speed", "inject", "clear"]
+
+
+class ControlCommand(msgspec.Struct, frozen=True, tag_field="kind", tag="command"):
+    """What a running replay is asked to do: pause, resume, go at ``speed``, inject a fault, end all faults.
+
+    ``producer`` is the one that is meant (`ProducerStatus`). ``fault`` is a kind with its amount, as
+    ``--inject`` has them ("rotate:90"), put from now on for ``seconds`` of event time into the
+    device, or all for "".
+    """
+
+    id: str
+    producer: str
+    action: ControlAction
+    speed: float | None = None
+    fault: str | None = None
+    device: str = ""
+    seconds: float | None = None
+    v: int = VERSION
+
+
+class ProducerStatus(msgspec.Struct, frozen=True, tag_field="kind", tag="status"):
+    """A replay that can be controlled says how it stands: each second, and after each command.
+
+    ``speed`` is what was asked for; event time ``event_at`` was due at the wall clock ``at`` and never
+    runs ahead of it. ``faults``: what is injected now, in words of ``--inject``. ``answered`` is the
+    last command's id, ``refused`` why it was not followed ("": it was). ``ended``: the last word.
+    """
+
+    producer: str
+    at: float
+    event_at: float
+    speed: float
+    paused: bool
+    faults: list[str]
+    answered: str = ""
+    refused: str = ""
+    ended: bool = False
+    v: int = VERSION
 
 
 class _Versioned(msgspec.Struct, gc=False):
@@ -102,6 +224,11 @@ _packet_decoder = msgspec.json.Decoder(Packet)
 _version_decoder = msgspec.json.Decoder(_Versioned)
 _label_decoder = msgspec.json.Decoder(LabelInterval)
 _prediction_decoder = msgspec.json.Decoder(Prediction)
+_alarm_decoder = msgspec.json.Decoder(Alarm)
+_ledger_decoder = msgspec.json.Decoder(LedgerEntry)
+_control_decoder: msgspec.json.Decoder[ControlCommand | ProducerStatus] = msgspec.json.Decoder(
+    ControlCommand | ProducerStatus
+)
 _encoder = msgspec.json.Encoder()
 
 
@@ -263,6 +390,46 @@ def decode_prediction(data: bytes) -> Prediction:
     if prediction.v != VERSION:
         raise MessageError("version", f"v is {prediction.v}; this release reads v {VERSION}")
     return prediction
+
+
+def decode_alarm(data: bytes) -> Alarm:
+    """Read a message of `alarms`; raises `MessageError`."""
+    try:
+        alarm = _alarm_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError("not-json", str(error)) from None
+    if alarm.v != VERSION:
+        raise MessageError("version", f"v is {alarm.v}; this release reads v {VERSION}")
+    return alarm
+
+
+def ledger_key(group: str, partition: int) -> bytes:
+    """Name a partition's ledger, so that a newer entry replaces an older one."""
+    return f"{group}/{partition}".encode()
+
+
+def decode_ledger(data: bytes) -> LedgerEntry:
+    """Read a message of `ledger`; raises `MessageError`."""
+    try:
+        entry = _ledger_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError("not-json", str(error)) from None
+    if entry.v != VERSION:
+        raise MessageError("version", f"v is {entry.v}; this release reads v {VERSION}")
+    if "sent" not in entry.samples:
+        raise MessageError("shape", "samples has no count of those sent")
+    return entry
+
+
+def decode_control(data: bytes) -> ControlCommand | ProducerStatus:
+    """Read a message of `control`; raises `MessageError`."""
+    try:
+        message = _control_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError("not-json", str(error)) from None
+    if message.v != VERSION:
+        raise MessageError("version", f"v is {message.v}; this release reads v {VERSION}")
+    return message
 
 
 def known_side(side: str) -> Side:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 
 from repstream.recording import AXES, SIDE_CODES, FloatArray, SideArray
 
@@ -71,8 +72,7 @@ def motion_shape(windows: FloatArray, sides: SideArray) -> FloatArray:
     """
     even = windows.shape[-1] // 2 * 2
     x = np.ascontiguousarray(windows[..., 0:even:2] + windows[..., 1:even:2])
-    unknown = sides == SIDE_CODES["unknown"]
-    mirrored = np.where(unknown, x[:, 0].mean(axis=-1) < 0.0, sides == SIDE_CODES["right"])
+    mirrored = is_mirrored(x[:, 0].mean(axis=-1), sides)
     x *= 0.5 * np.where(mirrored[:, None], MIRROR, 1.0)[..., None]
     n = x.shape[-1]
     columns: list[FloatArray] = []
@@ -108,6 +108,12 @@ def motion_shape(windows: FloatArray, sides: SideArray) -> FloatArray:
     columns.append(np.log(vertical.std(axis=-1) + 1.0)[:, None])
     columns.append(np.log(np.sqrt(level.mean(axis=-1)) + 1.0)[:, None])
     return np.concatenate(columns, axis=1)
+
+
+def is_mirrored(mean_accel_x: FloatArray, sides: SideArray) -> npt.NDArray[np.bool_]:
+    """Tell which windows are of a right wrist; of an unknown side, by where gravity pulls (see `motion_shape`)."""
+    unknown = sides == SIDE_CODES["unknown"]
+    return np.where(unknown, mean_accel_x < 0.0, sides == SIDE_CODES["right"])
 
 
 def _products(x: FloatArray) -> FloatArray:

@@ -29,6 +29,7 @@ MIN_RATE_HZ = 10.0
 MAX_RATE_HZ = 400.0
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 SideArray = npt.NDArray[np.int8]
 

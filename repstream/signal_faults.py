@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from producer.packet_faults import BoolArray, Draw
+from repstream.draw import Draw
 from repstream.motion_shape import MIRROR
-from repstream.recording import AXES, FloatArray, IntArray, Recording
+from repstream.recording import AXES, BoolArray, FloatArray, IntArray, Recording
 
 LabelArray = npt.NDArray[np.object_]
 """Labels, one a sample; the empty text where none is known."""

@@ -139,6 +139,14 @@ def produce(
             envvar="REPSTREAM_SESSION_SUFFIX",
         ),
     ] = "",
+    controllable: Annotated[
+        bool,
+        typer.Option(
+            "--controllable",
+            help="Follow commands from the live page: pause, speed, faults. Without it a replay is the same each time.",
+            envvar="REPSTREAM_CONTROLLABLE",
+        ),
+    ] = False,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     as_json: JsonOutput = False,
@@ -188,6 +196,7 @@ def produce(
             stopping=stopping.is_set,
             progress=show,
             say=say,
+            controllable=controllable,
         )
         with metrics_server(registry, metrics_host, metrics_port, producer.health):
             summary = producer.run()
