@@ -13,11 +13,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from predictor.engine import Partition, _Device, _Pending, _Session
+from predictor.engine import Partition, _Device, _Ended, _Pending, _Session, buffered_samples
+from predictor.ledger import Ledger
 from repstream.errors import MessageError
 from repstream.grid import GridResampler
+from repstream.messages import MAX_PACKET_SAMPLES
 
-_VERSION = 1
+_VERSION = 2
+# The first version had no ledger: it is begun with what the checkpoint holds.
+_READABLE = (1, _VERSION)
 _INT64, _FLOAT64, _ROWS_OF_6 = 1, 2, 3
 
 
@@ -34,12 +38,21 @@ class _SessionState(msgspec.Struct, array_like=True):
     next_index: int
     tail: Any
     last_value: Any
+    counted: int | None = None
+    missing: int = 0
+    largest: int = MAX_PACKET_SAMPLES
+
+
+class _EndedState(msgspec.Struct, array_like=True):
+    next_seq: int
+    holes: list[tuple[int, int]]
+    missing: int
 
 
 class _DeviceState(msgspec.Struct, array_like=True):
     name: str
     sessions: list[_SessionState]
-    ended: dict[str, int]
+    ended: dict[str, _EndedState | int]
 
 
 class _PartitionState(msgspec.Struct, array_like=True):
@@ -47,6 +60,7 @@ class _PartitionState(msgspec.Struct, array_like=True):
     window: int
     hop: int
     devices: list[_DeviceState]
+    ledger: Ledger | None = None
 
 
 def _encode_array(value: Any) -> Any:
@@ -102,10 +116,16 @@ def dump(partition: Partition, window: int, hop: int) -> bytes:
                     session.next_index,
                     session.tail,
                     session.last_value,
+                    session.counted,
+                    session.missing,
+                    session.largest,
                 )
             )
-        devices.append(_DeviceState(name, sessions, device.ended))
-    return _encoder.encode(_PartitionState(_VERSION, window, hop, devices))
+        ended: dict[str, _EndedState | int] = {
+            key: _EndedState(e.next_seq, e.holes, e.missing) for key, e in device.ended.items()
+        }
+        devices.append(_DeviceState(name, sessions, ended))
+    return _encoder.encode(_PartitionState(_VERSION, window, hop, devices, partition.ledger))
 
 
 def load(data: bytes, window: int, hop: int, now_s: float) -> Partition:
@@ -120,17 +140,21 @@ def load(data: bytes, window: int, hop: int, now_s: float) -> Partition:
         state = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise MessageError("version", f"a checkpoint that this release cannot read ({error})") from None
-    if (state.v, state.window, state.hop) != (_VERSION, window, hop):
+    if state.v not in _READABLE or (state.window, state.hop) != (window, hop):
         raise MessageError(
             "version",
             f"a checkpoint of version {state.v}, window {state.window} and hop {state.hop}; this predictor "
             f"has {_VERSION}, {window} and {hop}",
         )
-    partition = Partition()
+    partition = Partition(ledger=state.ledger or Ledger())
     for device_state in state.devices:
-        device = partition.devices[device_state.name] = _Device(ended=device_state.ended, seen_s=now_s)
+        ended = {
+            key: _Ended(e, [], 0) if isinstance(e, int) else _Ended(e.next_seq, e.holes, e.missing)
+            for key, e in device_state.ended.items()
+        }
+        device = partition.devices[device_state.name] = _Device(ended=ended, seen_s=now_s)
         for s in device_state.sessions:
-            session = _Session(device_state.name, s.name, s.side, None)
+            session = _Session(device_state.name, s.name, s.side, None, partition.ledger)
             session.resampler = GridResampler.from_state(s.resampler)
             session.next_seq = s.next_seq
             session.holes = s.holes
@@ -138,6 +162,10 @@ def load(data: bytes, window: int, hop: int, now_s: float) -> Partition:
             session.newest_us, session.quiet_us = s.newest_us, s.quiet_us
             session.end, session.next_index = s.end, s.next_index
             session.tail, session.last_value = s.tail, s.last_value
+            session.counted = s.end - len(s.tail) if s.counted is None else s.counted
+            session.missing, session.largest = s.missing, s.largest
             session.update_fast()
             device.open[s.name] = session
+    if state.ledger is None:
+        partition.ledger.sent = buffered_samples(partition)
     return partition

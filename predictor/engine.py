@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from predictor.ledger import Ledger, Refused, missing_samples
 from repstream.grid import GRID_HZ, GRID_US, SNAP_US, GridResampler, Run
-from repstream.messages import Packet, known_side, packet_times_us
+from repstream.messages import LEDGER_FATES, Packet, known_side, packet_times_us
 from repstream.recording import SIDE_CODES, FloatArray, IntArray, SideArray
 from repstream.windows import first_index, gather
 
@@ -63,16 +64,21 @@ class _Session:
     """One session of one device: what came, in order, and the grid samples that open windows need.
 
     ``end`` is the grid position after the last sample; ``tail`` holds the samples before it that the
-    next window, ``next_index``, still needs.
+    next window, ``next_index``, still needs. Grid samples before ``counted`` stand in the ledger;
+    ``missing`` are the ledger's samples in the ``holes``.
     """
 
     __slots__ = (
+        "counted",
         "device",
         "end",
         "end_us",
         "fast",
         "holes",
+        "largest",
         "last_value",
+        "ledger",
+        "missing",
         "name",
         "newest_us",
         "next_index",
@@ -85,18 +91,22 @@ class _Session:
         "tail",
     )
 
-    def __init__(self, device: str, name: str, side: int, rate_hz: float | None) -> None:
+    def __init__(self, device: str, name: str, side: int, rate_hz: float | None, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.device = device
         self.name = name
         self.side = side
         self.resampler = GridResampler(rate_hz)
         self.next_seq = 0
         self.holes: list[tuple[int, int]] = []
+        self.missing = 0
+        self.largest = 0  # samples of the largest packet that did not take the fast path, so of the first
         self.pending: dict[int, _Pending] = {}
         self.newest_us = 0
         self.quiet_us = 0
         self.fast = False
         self.end = 0
+        self.counted = 0
         self.end_us = 0  # event time of grid position `end`, while `fast`
         self.next_index = 0
         self.tail = _NO_SAMPLES
@@ -106,18 +116,12 @@ class _Session:
     def admit(self, packet: Packet, values: FloatArray, lateness_us: int, counts: Counts) -> list[_Pending]:
         """Take a packet and return those whose turn has come, in order."""
         seq = packet.seq
-        n = len(values)
         if seq < self.next_seq or seq in self.pending:
-            if any(a <= seq < b for a, b in self.holes):
-                counts.late_packets += 1
-                counts.late_samples += n
-                self.holes = [h for old in self.holes for h in _without(old, seq)]
-            else:
-                counts.duplicate_packets += 1
-                counts.duplicate_samples += n
+            _drop(self, seq, len(values), counts, self.ledger)
             return []
         times = np.array(packet_times_us(packet), dtype=np.int64)
         self.newest_us = max(self.newest_us, int(times[-1]))
+        self.largest = max(self.largest, len(values))
         self.pending[seq] = _Pending(times, values.copy() if seq != self.next_seq else values)
         ready = self._contiguous()
         # All that a missing packet can hold is older than the packet after the hole. Once that one is
@@ -126,20 +130,32 @@ class _Session:
             oldest = min(self.pending)
             if self.newest_us - int(self.pending[oldest].times_us[0]) <= lateness_us:
                 break
-            self._give_up_before(oldest, counts)
+            self._give_up_before(oldest, ready, counts)
             ready += self._contiguous()
         return ready
 
     def give_up(self, counts: Counts) -> list[_Pending]:
         """Wait for nothing any more; return all that was held back, in order."""
-        ready = []
+        ready: list[_Pending] = []
         while self.pending:
-            self._give_up_before(min(self.pending), counts)
+            self._give_up_before(min(self.pending), ready, counts)
             ready += self._contiguous()
         return ready
 
-    def _give_up_before(self, seq: int, counts: Counts) -> None:
-        counts.missing_packets += seq - self.next_seq
+    def _give_up_before(self, seq: int, ready: list[_Pending], counts: Counts) -> None:
+        """Wait no longer for what comes before `seq` and after `ready`."""
+        packets = seq - self.next_seq
+        counts.missing_packets += packets
+        after = self.pending[seq]
+        before_us = int(ready[-1].times_us[-1]) if ready else self._last_us()
+        hole_us = None if before_us is None else int(after.times_us[0]) - before_us
+        # A rate that is not known yet is as good as any: such sessions have sent less than 50 samples.
+        rate_hz = self.resampler.rate_hz or GRID_HZ
+        missing = missing_samples(packets, hole_us, rate_hz, self.largest)
+        if self.ledger.refused:
+            missing = max(missing - self.ledger.refused_between(f"{self.device}/{self.name}", self.next_seq, seq), 0)
+        self.ledger.miss(missing)
+        self.missing += missing
         self.holes = [*self.holes, (self.next_seq, seq)][-_REMEMBERED_HOLES:]
         self.next_seq = seq
 
@@ -149,6 +165,9 @@ class _Session:
             ready.append(packet)
             self.next_seq += 1
         return ready
+
+    def _last_us(self) -> int | None:
+        return self.end_us - GRID_US if self.fast else self.resampler.last_us
 
     def sync(self) -> None:
         """Tell the resampler what went past it on the fast path."""
@@ -164,6 +183,30 @@ class _Session:
             self.end_us = self.resampler.origin_us + self.end * GRID_US
 
 
+def _drop(known: _Session | _Ended, seq: int, n: int, counts: Counts, ledger: Ledger) -> None:
+    """Count a packet that is not wanted: late where its turn is over and it had not come, else a repeat."""
+    given_up = _fill_hole(known, seq, n, ledger)
+    if given_up or (isinstance(known, _Ended) and seq >= known.next_seq):
+        counts.late_packets += 1
+        counts.late_samples += n
+        ledger.late += n
+    else:
+        counts.duplicate_packets += 1
+        counts.duplicate_samples += n
+        ledger.duplicate += n
+
+
+def _fill_hole(known: _Session | _Ended, seq: int, n: int, ledger: Ledger) -> bool:
+    """Take samples that came after all off those missing; tell whether they had been given up waiting for."""
+    if not any(a <= seq < b for a, b in known.holes):
+        return False
+    known.holes = [h for old in known.holes for h in _without(old, seq)]
+    found = min(n, known.missing)
+    known.missing -= found
+    ledger.miss(-found)
+    return True
+
+
 def _without(hole: tuple[int, int], seq: int) -> list[tuple[int, int]]:
     a, b = hole
     if not a <= seq < b:
@@ -172,9 +215,18 @@ def _without(hole: tuple[int, int], seq: int) -> list[tuple[int, int]]:
 
 
 @dataclass(slots=True)
+class _Ended:
+    """What is remembered of a session that ended: which of its packets came."""
+
+    next_seq: int
+    holes: list[tuple[int, int]]
+    missing: int
+
+
+@dataclass(slots=True)
 class _Device:
     open: dict[str, _Session] = field(default_factory=dict)
-    ended: dict[str, int] = field(default_factory=dict)  # session to the seq after its last packet
+    ended: dict[str, _Ended] = field(default_factory=dict)
     seen_s: float = 0.0
 
 
@@ -189,11 +241,23 @@ class Partition:
     released : bool
         The clock, not the log, changed this state (`Engine.release`): it must be written down with
         whatever it caused, as reading the log again would not repeat it.
+    ledger : Ledger
+        What became of all samples so far; not only of those that are live.
     """
 
     devices: dict[str, _Device] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
     emit_from: int = 0
     released: bool = False
+
+
+def buffered_samples(partition: Partition) -> int:
+    """Count the samples in hand that are in no window yet: of waiting packets, and on the grid."""
+    return sum(
+        session.end - session.counted + sum(len(p.values) for p in session.pending.values())
+        for device in partition.devices.values()
+        for session in device.open.values()
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +325,7 @@ class Engine:
         offsets: Sequence[int],
         values: FloatArray,
         now_s: float,
+        refused: Sequence[tuple[int, Partition, Refused]] = (),
     ) -> FinishedWindows:
         """Process packets in log order.
 
@@ -273,13 +338,36 @@ class Engine:
             Their samples one after the other; finite.
         now_s : float
             Any clock, for telling silent devices (`release`).
+        refused : sequence of (int, Partition, Refused)
+            Dead letters, for the ledger: each with how many of `packets` stand before it; increasing.
 
         Returns
         -------
         FinishedWindows
             Without those that were predicted before `Partition.emit_from`.
         """
-        position = 0
+        done = position = 0
+        for before, partition, letter in refused:
+            position = self._take(
+                packets[done:before], partitions[done:before], offsets[done:before], values, position, now_s
+            )
+            self._refuse(partition, letter)
+            done = before
+        if done:
+            packets, partitions, offsets = packets[done:], partitions[done:], offsets[done:]
+        self._take(packets, partitions, offsets, values, position, now_s)
+        return self._finish()
+
+    def _take(
+        self,
+        packets: Sequence[Packet],
+        partitions: Sequence[Partition],
+        offsets: Sequence[int],
+        values: FloatArray,
+        position: int,
+        now_s: float,
+    ) -> int:
+        """Process packets whose samples begin at row `position`; return the row after them."""
         hop, window = self.hop, self.window
         for packet, partition, offset in zip(packets, partitions, offsets, strict=True):
             n = len(packet.accel)
@@ -289,6 +377,7 @@ class Engine:
             counts = self.counts if live else self._uncounted
             counts.packets += 1
             counts.samples += n
+            partition.ledger.sent += n
             device = partition.devices.get(packet.device)
             if device is None:
                 device = partition.devices[packet.device] = _Device()
@@ -314,8 +403,22 @@ class Engine:
                 if len(device.open) > 1:
                     self._end_quiet(device, session, n * GRID_US, live)
             else:
-                self._admit(device, session, packet, block, live)
-        return self._finish()
+                self._admit(partition, device, session, packet, block, live)
+        return position
+
+    def _refuse(self, partition: Partition, letter: Refused) -> None:
+        """Count a dead letter; its place in the numbering, where known, is not missing too."""
+        partition.ledger.reject(letter.samples)
+        if not letter.session or not letter.samples:
+            return
+        device = partition.devices.get(letter.device, _Device())
+        session = device.open.get(letter.session)
+        known = session or device.ended.get(letter.session)
+        if known is not None and _fill_hole(known, letter.seq, letter.samples, partition.ledger):
+            return
+        waited_for = session is not None and letter.seq >= session.next_seq and letter.seq not in session.pending
+        if known is None or waited_for:
+            partition.ledger.expect_hole(f"{letter.device}/{letter.session}", letter.seq, letter.samples)
 
     def release(self, partition: Partition, silent_since_s: float, forget_before_s: float) -> FinishedWindows:
         """Let go of devices that fell silent.
@@ -334,6 +437,7 @@ class Engine:
             for session in device.open.values():
                 if session.pending or len(session.tail):
                     self._append(session, session.give_up(self.counts), live=True)
+                    self._end_run(session)
                     session.next_index = max(session.next_index, first_index(session.end, self.hop))
                     session.tail = _NO_SAMPLES
                     partition.released = True
@@ -342,20 +446,35 @@ class Engine:
                 partition.released = True
         return self._finish()
 
-    def _admit(self, device: _Device, session: _Session | None, packet: Packet, values: FloatArray, live: bool) -> None:
+    def ledger(self, partition: Partition) -> dict[str, int]:
+        """Tell what became of all samples of a partition, between two batches.
+
+        Returns
+        -------
+        dict of str to int
+            "sent" and each of `LEDGER_FATES`.
+        """
+        ledger = partition.ledger
+        fates = {fate: getattr(ledger, fate) for fate in ("sent", *LEDGER_FATES) if fate != "buffered"}
+        return fates | {"buffered": buffered_samples(partition)}
+
+    def _admit(
+        self,
+        partition: Partition,
+        device: _Device,
+        session: _Session | None,
+        packet: Packet,
+        values: FloatArray,
+        live: bool,
+    ) -> None:
         counts = self.counts if live else self._uncounted
         if session is None:
-            next_seq = device.ended.get(packet.session)
-            if next_seq is not None:
-                if packet.seq < next_seq:
-                    counts.duplicate_packets += 1
-                    counts.duplicate_samples += len(values)
-                else:
-                    counts.late_packets += 1
-                    counts.late_samples += len(values)
+            ended = device.ended.get(packet.session)
+            if ended is not None:
+                _drop(ended, packet.seq, len(values), counts, partition.ledger)
                 return
             side = SIDE_CODES[known_side(packet.side)]
-            session = _Session(packet.device, packet.session, side, packet.rate_hz)
+            session = _Session(packet.device, packet.session, side, packet.rate_hz, partition.ledger)
             device.open[packet.session] = session
         before_us = session.newest_us
         ready = session.admit(packet, values, self.lateness_us, counts)
@@ -366,13 +485,17 @@ class Engine:
 
     def _append(self, session: _Session, ready: list[_Pending], live: bool) -> None:
         counts = self.counts if live else self._uncounted
+        ledger = session.ledger
         session.sync()
         for packet in ready:
-            before = session.resampler.n_backwards
+            ledger.resampled += len(packet.values)
             for run in session.resampler.push(packet.times_us, packet.values):
+                ledger.resampled -= len(run.values)
                 self._append_run(session, run, counts)
-            counts.backwards_samples += session.resampler.n_backwards - before
-            session.resampler.n_backwards = 0
+            backwards, session.resampler.n_backwards = session.resampler.n_backwards, 0
+            counts.backwards_samples += backwards
+            ledger.backwards += backwards
+            ledger.resampled -= backwards
         session.update_fast()
         self._close_windows(session, live)
 
@@ -381,8 +504,12 @@ class Engine:
         if run.start != session.end:
             if session.end:
                 counts.gaps += 1
+                session.ledger.gaps += 1
                 # What was complete before the gap must be cut out of the old segment first.
                 self._close_windows(session, live=counts is self.counts)
+                self._pass_over(session)
+                session.ledger.gap += session.end - session.counted
+            session.counted = run.start
             segment = session.segment = _Segment(run.start, [])
             self._segments.append(segment)
             session.next_index = max(session.next_index, first_index(run.start, self.hop))
@@ -397,11 +524,29 @@ class Engine:
 
     def _close_windows(self, session: _Session, live: bool) -> None:
         segment = session.segment
+        first = session.next_index
         while session.next_index * self.hop + self.window <= session.end:
             if live:
                 assert segment is not None
                 self._closed.append(_Closed(segment, session, session.next_index, session.newest_us))
             session.next_index += 1
+        if session.next_index > first:
+            session.counted = session.ledger.close(
+                session.counted, first, session.next_index - first, self.hop, self.window
+            )
+
+    def _pass_over(self, session: _Session) -> None:
+        """Count the samples before the next window's start that none before it held."""
+        start = min(session.next_index * self.hop, session.end)
+        if start > session.counted:
+            session.ledger.pass_over(start - session.counted, self.hop, self.window)
+            session.counted = start
+
+    def _end_run(self, session: _Session) -> None:
+        """Count the samples that no window will hold any more."""
+        self._pass_over(session)
+        session.ledger.ended += session.end - session.counted
+        session.counted = session.end
 
     def _end_quiet(self, device: _Device, active: _Session, advanced_us: int, live: bool) -> None:
         """End the sessions that got nothing while another one of their device went on."""
@@ -412,8 +557,9 @@ class Engine:
             other.quiet_us += advanced_us
             if other.quiet_us > self.lateness_us:
                 self._append(other, other.give_up(self.counts if live else self._uncounted), live)
+                self._end_run(other)
                 del device.open[other.name]
-                device.ended[other.name] = other.next_seq
+                device.ended[other.name] = _Ended(other.next_seq, other.holes, other.missing)
                 while len(device.ended) > _REMEMBERED_SESSIONS:
                     del device.ended[next(iter(device.ended))]
 
@@ -434,6 +580,7 @@ class Engine:
             current = session.segment
             assert current is not None
             keep = min(max(session.next_index * hop, current.start), session.end)
+            self._pass_over(session)
             first = current.base + keep - current.start
             last = current.base + session.end - current.start
             session.tail = flat[first:last].copy()

@@ -7,6 +7,7 @@ so that each window's prediction is visible once or not yet.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import gc
 import logging
@@ -25,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from predictor import state_topic
 from predictor.engine import Engine, FinishedWindows, Partition
 from predictor.instance import hold_instance
+from predictor.ledger import Refused, refused_packet
 from predictor.metrics import PredictorMetrics
 from repstream import messages
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
@@ -40,9 +42,11 @@ from repstream.kafka import (
     unassigned_partitions,
     wait_for_broker,
 )
-from repstream.messages import DEAD_LETTER, PREDICTIONS, SAMPLES, Packet, Prediction
+from repstream.messages import DEAD_LETTER, LEDGER, PREDICTIONS, SAMPLES, LedgerEntry, Packet, Prediction
 from repstream.model import Model
 from repstream.recording import FloatArray
+from repstream.signal_summary import every, summarise
+from repstream.state_topic import TOPIC_CONFIG, Pointer, topic_of
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,10 @@ _POLL_MS = 200
 _CHECK_IDLE_S, _CHECK_BUSY_S = 5.0, 60.0
 # Housekeeping (silent devices, gauges) runs this often.
 _HOUSEKEEPING_S = 1.0
+# A partition's ledger is told no more often than this.
+_LEDGER_S = 1.0
+# Of a signal's summary: more would say nothing, and be longer.
+_DECIMALS = 5
 # Health: with packets waiting, the offset must move within this.
 _STUCK_S = 20.0
 
@@ -120,9 +128,16 @@ class _Assigned:
     partition: Partition
     next_offset: int
     committed: int
-    pointer: state_topic.Pointer | None
+    pointer: Pointer | None
     checkpoint_at_s: float
     packets_since: int = 0
+    ledger_at_s: float = -math.inf
+    ledger_told: bool = True
+
+    @property
+    def reading_again(self) -> bool:
+        """Whether it stands before what is committed, to get its state back."""
+        return self.next_offset < self.committed
 
 
 @dataclass
@@ -134,6 +149,7 @@ class _Batch:
     offsets: list[int]
     values: FloatArray
     rejected: list[tuple[Any, MessageError]]
+    refused: list[tuple[int, Partition, Refused]]
 
 
 class Predictor:
@@ -163,8 +179,9 @@ class Predictor:
         self.settings = settings
         self.stopping = stopping
         self.metrics = PredictorMetrics(registry, model.labels, model.name, model.version)
-        self._state_topic = state_topic.state_topic(settings.group)
+        self._state_topic = topic_of(settings.group)
         self._engine = Engine(model.window, settings.hop, settings.lateness_s)
+        self._signal_every = every(settings.hop)
         self._assigned: dict[TopicPartition, _Assigned] = {}
         self._assignment_changed = False
         self._progress_s = time.monotonic()
@@ -208,7 +225,7 @@ class Predictor:
         """One life: connect, process until stopping or until Kafka fails."""
         if not wait_for_broker(self.connection, self.stopping):
             return
-        ensure_topics(self.connection, self.settings.partitions, extra={self._state_topic: state_topic.TOPIC_CONFIG})
+        ensure_topics(self.connection, self.settings.partitions, extra={self._state_topic: TOPIC_CONFIG})
         self._assigned.clear()
         self._engine = Engine(self.model.window, self.settings.hop, self.settings.lateness_s)
         self.metrics.restart_counts()
@@ -274,6 +291,9 @@ class Predictor:
                 if before & orphans:
                     self._leave(self.settings.group, instance)
                     raise BrokerUnavailableError(f"partitions {sorted(orphans)} are assigned to nobody")
+        untold = [tp for tp, held in self._assigned.items() if not held.ledger_told and not held.reading_again]
+        if untold and not self._assignment_changed:
+            self._commit(consumer, producer, untold, None, [], last=True)
 
     def _restore(self, consumer: KafkaConsumer) -> None:
         """Get the state of partitions that are newly ours, and drop that of those that are not."""
@@ -298,7 +318,14 @@ class Predictor:
             commit_offset = committed[tp][0] if committed[tp] else 0  # type: ignore[index]
             # A checkpoint is due at once: being killed again and again must not make what is read
             # again longer and longer.
-            self._assigned[tp] = _Assigned(found.partition, found.position, commit_offset, found.pointer, -math.inf)
+            self._assigned[tp] = _Assigned(
+                found.partition,
+                found.position,
+                commit_offset,
+                found.pointer,
+                checkpoint_at_s=-math.inf,
+                ledger_told=committed[tp] is None,  # else what was not told before the restart is now
+            )
             consumer.seek(tp, found.position)
             log.info(
                 "partition %d: from offset %d, reading again from %d, %d devices",
@@ -316,7 +343,9 @@ class Predictor:
         """Take one poll's packets to committed predictions."""
         began = time.monotonic()
         batch = self._decode(records)
-        finished = self._engine.advance(batch.packets, batch.partitions, batch.offsets, batch.values, began)
+        finished = self._engine.advance(
+            batch.packets, batch.partitions, batch.offsets, batch.values, began, batch.refused
+        )
         for tp, got in records.items():
             held = self._assigned[tp]
             held.next_offset = got[-1].offset + 1
@@ -332,6 +361,7 @@ class Predictor:
         offsets: list[int] = []
         sources: list[Any] = []
         rejected: list[tuple[Any, MessageError]] = []
+        refused: list[tuple[int, Partition, Refused]] = []
         decode = messages.decode_packet
         for tp, got in records.items():
             held = self._assigned[tp]
@@ -339,6 +369,7 @@ class Predictor:
                 try:
                     packets.append(decode(record.value or b"", record.key))
                 except MessageError as error:
+                    refused.append((len(packets), held.partition, refused_packet(record.value or b"", record.key)))
                     if record.offset >= held.partition.emit_from:
                         rejected.append((record, error))
                     continue
@@ -355,6 +386,7 @@ class Predictor:
                     messages.check_finite(values[position : position + n])
                     keep.append(i)
                 except MessageError as error:
+                    refused.append((i, partitions[i], Refused(n, packet.device, packet.session, packet.seq)))
                     if offsets[i] >= partitions[i].emit_from:
                         rejected.append((sources[i], error))
                 position += n
@@ -362,18 +394,21 @@ class Predictor:
             partitions = [partitions[i] for i in keep]
             offsets = [offsets[i] for i in keep]
             values = messages.packet_values(packets)
-        return _Batch(packets, partitions, offsets, values, rejected)
+            refused.sort(key=lambda letter: letter[0])
+            refused = [(bisect.bisect_left(keep, i), partition, letter) for i, partition, letter in refused]
+        return _Batch(packets, partitions, offsets, values, rejected, refused)
 
     def _commit(
         self,
         consumer: KafkaConsumer,
         producer: KafkaProducer,
         moved: Sequence[TopicPartition],
-        finished: FinishedWindows,
+        finished: FinishedWindows | None,
         rejected: Sequence[tuple[Any, MessageError]],
+        last: bool = False,
     ) -> None:
-        """Predict, and deliver everything in one transaction."""
-        predictions = self._predict(finished)
+        """Predict, and deliver everything in one transaction; the `last` one tells every ledger."""
+        predictions = self._predict(finished) if finished else []
         producer.begin_transaction()
         try:
             for prediction in predictions:
@@ -400,6 +435,9 @@ class Predictor:
                     )
                     held.partition.released = False
                     held.packets_since, held.checkpoint_at_s = 0, time.monotonic()
+                held.ledger_told = last or time.monotonic() - held.ledger_at_s >= _LEDGER_S
+                if held.ledger_told:
+                    self._send_ledger(producer, tp, held)
                 text = messages.encode(held.pointer).decode() if held.pointer else ""
                 offsets[tp] = OffsetAndMetadata(held.next_offset, text, -1)
             producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
@@ -412,6 +450,19 @@ class Predictor:
             self._assigned[tp].committed = self._assigned[tp].next_offset
         self._count(predictions, rejected)
 
+    def _send_ledger(self, producer: KafkaProducer, tp: TopicPartition, held: _Assigned) -> None:
+        group = self.settings.group
+        entry = LedgerEntry(
+            group=group,
+            partition=tp.partition,
+            offset=held.next_offset,
+            at=time.time(),
+            samples=self._engine.ledger(held.partition),
+            gaps=held.partition.ledger.gaps,
+        )
+        producer.send(LEDGER, key=messages.ledger_key(group, tp.partition), value=messages.encode(entry))
+        held.ledger_at_s = time.monotonic()
+
     def _checkpoint_due(self, held: _Assigned) -> bool:
         return (
             held.pointer is None
@@ -422,6 +473,7 @@ class Predictor:
 
     def _predict(self, finished: FinishedWindows) -> list[Prediction]:
         features = self.model.features.compute(finished.values, finished.sides)
+        signals = self._signals(finished)
         probabilities = self.model.predict(features)
         best = probabilities.argmax(axis=1).tolist() if len(features) else []
         now = time.time()
@@ -442,8 +494,9 @@ class Predictor:
                 model=self.model.id,
                 sampled_at=sampled / 1e6,
                 predicted_at=now,
+                signal=signal,
             )
-            for device, session, index, start, end, sampled, top, row, values in zip(
+            for device, session, index, start, end, sampled, top, row, values, signal in zip(
                 finished.device,
                 finished.session,
                 finished.index,
@@ -453,9 +506,20 @@ class Predictor:
                 best,
                 probabilities.tolist(),
                 features.tolist(),
+                signals,
                 strict=True,
             )
         ]
+
+    def _signals(self, finished: FinishedWindows) -> list[list[float] | None]:
+        """Summarise the signal of some windows, for the monitor; it is not worth it for every one."""
+        signals: list[list[float] | None] = [None] * len(finished.index)
+        chosen = [i for i, index in enumerate(finished.index) if index % self._signal_every == 0]
+        if chosen:
+            rows = summarise(finished.values[chosen], finished.sides[chosen]).astype(np.float64).round(_DECIMALS)
+            for i, row in zip(chosen, rows.tolist(), strict=True):
+                signals[i] = row
+        return signals
 
     def _count(self, predictions: Sequence[Prediction], rejected: Sequence[tuple[Any, MessageError]]) -> None:
         now = time.time()
@@ -479,10 +543,10 @@ class Predictor:
         if not self._lag:
             self._progress_s = now
         for tp, held in self._assigned.items():
-            if held.next_offset < held.committed:
-                continue  # still reading its own state again
+            if held.reading_again:
+                continue
             finished = self._engine.release(held.partition, now - self.settings.idle_s, now - self.settings.forget_s)
-            if held.partition.released:
+            if held.partition.released or (not held.ledger_told and now - held.ledger_at_s >= _LEDGER_S):
                 self._commit(consumer, producer, [tp], finished, [])
 
 
