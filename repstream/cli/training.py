@@ -1,4 +1,4 @@
-"""``repstream train | evaluate``."""
+"""``repstream train | calibrate | evaluate``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from repstream.cli.options import DEFAULT_MODEL, JsonOutput, ModelsDir
+from repstream.cli.options import DEFAULT_MODEL, JsonOutput, ModelName, ModelsDir
 
 Names = Annotated[
     list[str] | None,
@@ -29,6 +29,7 @@ DEMO_SUBJECTS = "s01,s02,s03,s04,s05,s06,s07"
 def register(app: typer.Typer) -> None:
     """Add these commands to an application."""
     app.command("train")(train)
+    app.command("calibrate")(calibrate)
     app.command("evaluate")(evaluate)
 
 
@@ -99,6 +100,44 @@ def train(
             f"  {scores['how']}: {scores['window_accuracy']:.1%} of {scores['windows']} windows, "
             f"{scores['recording_accuracy']:.1%} of recordings"
         )
+
+
+def calibrate(
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]…",
+            help="The recordings that the model was trained on, of three subjects or more. Default: those of spar.",
+        ),
+    ] = None,
+    model: ModelName = DEFAULT_MODEL,
+    models_dir: ModelsDir = None,
+    hours: Annotated[float, typer.Option(min=1.0, help="Stable wear resampled for each device, h.")] = 12.0,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 2,
+    seed: Seed = 0,
+    as_json: JsonOutput = False,
+) -> None:
+    """Learn what faults look like, and set the thresholds of a model's alarms, on people outside its reference."""
+    from repstream.catalogue import resolve
+    from repstream.drift_model import NUMBERS_FILE, save_drift
+    from repstream.errors import SettingsError
+    from repstream.model import load_model
+    from training.calibrate import calibrate as calibrate_model
+
+    loaded = load_model(model, models_dir)
+    known = {entry["name"] for entry in loaded.card["data"]}
+    found = [r for r in resolve(recordings or ["spar/*"]) if r.name in known]
+    if not found:
+        raise SettingsError(f"none of these recordings is one that {loaded.id} was trained on; name those")
+    drift, card = calibrate_model(loaded, found, hours, seed, processes, _progress)
+    save_drift(drift, loaded, card)
+    if as_json:
+        typer.echo(json.dumps(card, indent=1))
+        return
+    typer.echo(
+        f"{loaded.folder / NUMBERS_FILE}: {card['false_alarms']} false alarms in {card['hours']:g} h of stable wear "
+        f"of people outside the reference, {card['false_alarms_per_24_h']:g} in 24 h"
+    )
 
 
 def evaluate(

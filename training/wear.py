@@ -1,0 +1,68 @@
+"""Hours of wear out of minutes of recordings: whole sessions drawn again and again, each time a little different.
+
+A session that comes twice is not the same twice: the watch sits a little differently (`reseated`), and the
+session begins somewhere else. Without that, a device's own past would hold exact copies of what comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from repstream.device_drift import Array
+from repstream.features import FeatureSet
+from repstream.novelty import Novelty
+from repstream.recording import SIDE_CODES, Recording
+from repstream.signal_recogniser import SignalRecogniser
+from repstream.signal_summary import EVERY_S, summarise
+from repstream.windows import cut
+from training.recogniser import HOP, Rng, changed, reseated
+
+ROWS_AN_HOUR = 3600.0 / EVERY_S
+
+# From one session of a wearer to the next the watch moves less than from one wearer to another.
+_RESEAT_DEG = 5.0
+_MOST_CUT = 0.3  # share of a session that may be missing at its beginning
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What a live monitor knows: a model, what faults look like, what known movement looks like."""
+
+    recogniser: SignalRecogniser
+    novelty: Novelty
+    features: FeatureSet
+    classifier: Any
+    window: int
+
+    def rows(self, recording: Recording) -> tuple[Array, list[str]]:
+        """Evidence of a recording's windows, shape (n, n_variants), and what the model takes them for."""
+        windows = cut(recording, self.window, HOP).values
+        sides = np.full(len(windows), SIDE_CODES[recording.side], dtype=np.int8)
+        features = self.features.compute(windows, sides)
+        exercises = self.classifier.classes_[self.classifier.predict_proba(features).argmax(axis=1)]
+        faults = self.recogniser.evidence(summarise(windows, sides))
+        evidence = np.concatenate([faults, self.novelty.evidence(features)[:, None]], axis=1)
+        return evidence, [str(e) for e in exercises]
+
+
+def sessions(recordings: Sequence[Recording], rng: Rng) -> Iterator[Recording]:
+    """Draw sessions of one device without end: all in random order, then all again."""
+    while True:
+        for i in rng.permutation(len(recordings)):
+            yield worn(recordings[i], rng)
+
+
+def worn(recording: Recording, rng: Rng) -> Recording:
+    """Return a session as it might be on another day."""
+    again = changed(recording, reseated(rng, _RESEAT_DEG)[:1], None, 0)
+    first = int(rng.integers(int(_MOST_CUT * again.n_samples) + 1))
+    return replace(
+        again,
+        time_s=again.time_s[first:] - again.time_s[first],
+        values=again.values[first:],
+        labels=None if again.labels is None else again.labels[first:],
+    )
