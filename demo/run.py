@@ -7,8 +7,10 @@ read back and compared.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import tempfile
 import threading
 import time
@@ -27,6 +29,7 @@ from demo.ledger import Outcome, Rows, compare, expected_by_engine, expected_by_
 from demo.live import Live, Percentiles, Rate
 from demo.roster import Roster
 from demo.topics import Backlog, PredictionReader, ask, predictor_counts, read_all
+from demo.verdicts import EVERY_S, found_by, verdicts
 from producer.schedule import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.catalogue import catalogue, resolve
 from repstream.embedded import EmbeddedBroker
@@ -37,6 +40,8 @@ from repstream.messages import PREDICTIONS, SAMPLES, decode_prediction
 from repstream.model import Model, default_models_dir, load_model
 
 GROUP = "repstream-demo"
+MONITOR_GROUP = "repstream-demo-monitor"
+DEFAULT_PAGE_PORT = 8080
 _LIVE = "live; Ctrl-C ends it"
 LATENESS_S = 1.0
 
@@ -48,7 +53,7 @@ _READY_TIMEOUT_S = 60.0
 # At the end: so long without any packet being finished, and the rest is given up and counted as lost.
 _DRAIN_TIMEOUT_S = 15.0
 # The producer sees its last packets through for up to 30 s when it is stopped.
-_PRODUCER_GRACE_S, _PREDICTOR_GRACE_S = 35.0, 15.0
+_PRODUCER_GRACE_S, _PREDICTOR_GRACE_S, _MONITOR_GRACE_S = 35.0, 15.0, 10.0
 # A row whose newest prediction is older is drawn dim: the session has ended or the next one's first
 # window fills. Windows come every half second of event time.
 _FRESH_S = 2.0
@@ -68,6 +73,8 @@ class DemoSettings:
         Speed, wearers, duration, seed and faults.
     inject : tuple of str
         The faults as they were written.
+    port : int or None
+        Of the live page; None takes 8080, or a free one where that is taken.
     """
 
     recordings: tuple[str, ...]
@@ -75,6 +82,7 @@ class DemoSettings:
     models_dir: Path | None
     producer: ProducerSettings
     inject: tuple[str, ...] = ()
+    port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class Sent:
     origin_s: float = 0.0
     sessions: dict[tuple[str, str], int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    touched: list[str] = field(default_factory=list)
 
     @classmethod
     def from_lines(cls, lines: Sequence[str]) -> Sent | None:
@@ -111,6 +120,8 @@ class DemoResult:
         From the start of the demo to the first prediction that could be read, s.
     frame : Frame
         The table as it stood before the end.
+    drift : dict
+        What the monitor found, as `demo.verdicts.verdicts` gives it.
     """
 
     outcome: Outcome
@@ -122,6 +133,7 @@ class DemoResult:
     model: str
     speed: float
     frame: table.Frame
+    drift: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary of the contract, and more, as plain JSON values."""
@@ -147,7 +159,7 @@ class DemoResult:
             "lost": outcome.lost,
             "duplicated": outcome.duplicated,
             "differing": outcome.differing,
-            "drift": None,  # not measured in this release
+            "drift": self.drift,
             "model": self.model,
             "speed": speed if is_paced else "max",
             "first_prediction_s": None if self.first_prediction_s is None else round(self.first_prediction_s, 3),
@@ -156,13 +168,20 @@ class DemoResult:
         }
 
 
-def run(settings: DemoSettings, stopping: threading.Event, say: Callable[[str], None]) -> DemoResult:
+def run(
+    settings: DemoSettings,
+    stopping: threading.Event,
+    say: Callable[[str], None],
+    opened: Callable[[str], None] = lambda _: None,
+) -> DemoResult:
     """Run a demo until the recordings or the duration end, or `stopping` is set.
 
     Parameters
     ----------
     say : callable
         Takes sentences for the person at the keyboard.
+    opened : callable
+        Told the live page's address once there is something to see.
 
     Raises
     ------
@@ -186,12 +205,20 @@ def run(settings: DemoSettings, stopping: threading.Event, say: Callable[[str], 
         predictor = stack.enter_context(Child("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
         broker = stack.enter_context(EmbeddedBroker.start(port=kafka_port, progress=say))
         stack.callback(predictor.stop)  # while there is a Kafka to leave in order
+        page_port = settings.port or _page_port(settings.port, kafka_port, port)
+        arguments = ["--bootstrap-servers", broker.bootstrap_servers, "--model", model.id, "--group", MONITOR_GROUP]
+        arguments += ["--models-dir", str(models_dir), "--predictor-group", GROUP, "--port", str(page_port)]
+        arguments += ["--every", str(EVERY_S), "--reports", str(logs / "reports")]
+        monitor = stack.enter_context(Child("monitor", arguments, logs / "monitor.log", _MONITOR_GRACE_S, logs))
+        stack.callback(monitor.stop)
         connection = KafkaConnection(broker.bootstrap_servers)
         ensure_topics(connection)
         reader = stack.enter_context(PredictionReader(connection, live.take))
-        watch = _Watch(_about(model, settings), live, predictor, reader, port)
+        watch = _Watch(_about(model, settings), live, predictor, monitor, reader, port)
         watch.wait_until_ready(stopping)
         say(f"Kafka {broker.bootstrap_servers} · predictor http://{HOST}:{port}/metrics · Ctrl-C ends it")
+        page = f"http://{HOST}:{page_port}/"
+        say(f"live page {page}")
         sent = Sent()
         if not stopping.is_set():
             arguments = ["--bootstrap-servers", broker.bootstrap_servers, *_producer_arguments(settings), "--", *names]
@@ -199,9 +226,12 @@ def run(settings: DemoSettings, stopping: threading.Event, say: Callable[[str], 
                 Child("produce", arguments, logs / "producer.log", _PRODUCER_GRACE_S) as producer,
                 _display(say) as show,
             ):
+                opened(page)
                 sent = watch.follow(producer, connection, stopping, show)
+        readable_s = time.time()
         predictor.stop()
         outcome = _compare(connection, roster, sent, model)
+        drift = verdicts(found_by(monitor, page_port, outcome.predictions, readable_s), sent.origin_s)
     latency, window_latency = live.latencies(sent.origin_s)
     return DemoResult(
         outcome=outcome,
@@ -213,7 +243,20 @@ def run(settings: DemoSettings, stopping: threading.Event, say: Callable[[str], 
         model=model.id,
         speed=settings.producer.speed,
         frame=watch.last,
+        drift=drift,
     )
+
+
+def _page_port(wanted: int | None, *taken: int) -> int:
+    """Choose 8080, or a free port where somebody has it or 0 was asked for."""
+    if wanted is None:
+        with socket.socket() as asking, contextlib.suppress(OSError):
+            asking.bind((HOST, DEFAULT_PAGE_PORT))
+            return DEFAULT_PAGE_PORT
+    port = free_port()
+    while port in taken:
+        port = free_port()
+    return port
 
 
 def held_out_names(model: Model) -> list[str]:
@@ -239,6 +282,8 @@ def _producer_arguments(settings: DemoSettings) -> list[str]:
     producer = settings.producer
     speed = "max" if producer.speed == AS_FAST_AS_POSSIBLE else repr(producer.speed)
     arguments = ["--speed", speed, "--seed", str(producer.seed), "--quiet", "--json"]
+    if producer.speed != AS_FAST_AS_POSSIBLE:
+        arguments += ["--controllable"]
     if producer.wearers is not None:
         arguments += ["--wearers", str(producer.wearers)]
     if producer.duration_s is not None:
@@ -258,10 +303,14 @@ def write_file(path: Path, text: str) -> None:
 
 
 def _compare(connection: KafkaConnection, roster: Roster, sent: Sent, model: Model) -> Outcome:
-    required = expected_by_score(roster, sent.sessions, model, but=roster.touched)
+    # Faults and recordings that came in by the page while it ran are not in the plan.
+    keys = {record.key for record in read_all(connection, SAMPLES)}
+    uploaded = {key.decode() for key in keys if key is not None} - set(roster.devices)
+    touched = roster.touched | uploaded | set(sent.touched)
+    required = expected_by_score(roster, sent.sessions, model, but=touched)
     optional: Rows = {}
-    if roster.touched:
-        made, optional = expected_by_engine(read_all(connection, SAMPLES), model, roster.touched, LATENESS_S)
+    if touched:
+        made, optional = expected_by_engine(read_all(connection, SAMPLES), model, touched, LATENESS_S)
         required |= made
     predictions = (decode_prediction(record.value) for record in read_all(connection, PREDICTIONS))
     return compare(predictions, required, optional, model.labels, roster)
@@ -270,10 +319,13 @@ def _compare(connection: KafkaConnection, roster: Roster, sent: Sent, model: Mod
 class _Watch:
     """Looks on while it runs: asks the predictor, keeps the frame, sees that all are alive."""
 
-    def __init__(self, about: str, live: Live, predictor: Child, reader: PredictionReader, port: int) -> None:
+    def __init__(
+        self, about: str, live: Live, predictor: Child, monitor: Child, reader: PredictionReader, port: int
+    ) -> None:
         self._about = about
         self._live = live
         self._predictor = predictor
+        self._monitor = monitor
         self._reader = reader
         self._port = port
         self._packets_rate, self._predictions_rate = Rate(), Rate()
@@ -345,6 +397,8 @@ class _Watch:
     def _check(self) -> None:
         if not self._predictor.is_running():
             raise RepstreamError(f"the predictor ended: {self._predictor.last_words()}")
+        if not self._monitor.is_running():
+            raise RepstreamError(f"the monitor ended: {self._monitor.last_words()}")
         if self._reader.failure is not None:
             raise RepstreamError(f"the predictions cannot be followed: {self._reader.failure}")
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from monitor.alarm_book import AlarmBook
+from monitor.device_watch import SIGNS
+from monitor.ledger import LedgerSums
 from monitor.passes import PassResult
 from monitor.state import ODD, MonitorState
+from repstream.messages import ALARM_CAUSES, ALARM_SCOPES, LEDGER_FATES
+from repstream.windows import TRANSITION
 
 
 class MonitorMetrics:
@@ -32,6 +38,15 @@ class MonitorMetrics:
             "accuracy_estimate", "Estimate of accuracy from the confidences of the current windows, without labels"
         )
         self.f1 = gauge("f1", "F1 of each exercise over the current windows' labelled predictions", ("label",))
+        self.precision = gauge("precision", "Precision of each exercise, of the same predictions", ("label",))
+        self.recall = gauge("recall", "Recall of each exercise, of the same predictions", ("label",))
+        self.confusion = gauge(
+            "confusion", "How many of them are of an exercise and were predicted as another", ("label", "predicted")
+        )
+        self.alarms = gauge("drift_alarms_open", "Alarms that are on", ("cause", "scope"))
+        self.alarms_total = counter("drift_alarms_total", "Alarms that have begun", ("cause", "scope"))
+        self.watched = gauge("watched_devices", "Devices that are watched for a change")
+        self.suspects = gauge("suspect_devices", "Devices whose signal now cannot be right", ("sign",))
         self.waiting = gauge("labels_waiting", "Predictions remembered whose label has not come")
         self.reference_rows = gauge("reference_rows", "Rows of the model's reference")
         self.current_rows = gauge("current_rows", "Predictions that the last pass compared with the reference")
@@ -41,10 +56,22 @@ class MonitorMetrics:
         self.labels_in = counter("monitor_labels_total", "Labels taken in")
         self.odd = counter("monitor_odd_messages_total", "Messages set aside", ("reason",))
         self.lag = gauge("monitor_lag", "Messages in the log that the monitor has not read yet", ("topic",))
+        self.ledger = gauge("ledger_samples", "Samples that the predictors took in, and what became of them", ("fate",))
+        self.ledger_difference = gauge("ledger_difference", "Samples sent minus all whose fate is known; 0 adds up")
+        for fate in ("sent", *LEDGER_FATES):
+            self.ledger.labels(fate)
         for reason in ODD:
             self.odd.labels(reason)
+        for cause in ALARM_CAUSES:
+            for scope in ALARM_SCOPES:
+                self.alarms.labels(cause, scope)
+                self.alarms_total.labels(cause, scope)
+        for sign in SIGNS:
+            self.suspects.labels(sign)
         self._features = features
         self._labels = labels
+        # What labels may hold besides is not the model's to choose: it must not add series without end.
+        self._confused = {*labels, TRANSITION}
         self._seen: Tally[str] = Tally()
 
     def count(self, state: MonitorState) -> None:
@@ -64,6 +91,25 @@ class MonitorMetrics:
     def forget_counts(self, state: MonitorState) -> None:
         """Expect `state`'s counts to go on from where they stand: what was read again is not new."""
         self._seen = Tally({"predictions": state.predictions, "labels": state.labels, **state.odd})
+
+    def show_ledger(self, sums: LedgerSums) -> None:
+        """Show what became of all samples."""
+        for fate in ("sent", *LEDGER_FATES):
+            self.ledger.labels(fate).set(sums.samples[fate])
+        self.ledger_difference.set(sums.difference)
+
+    def show_alarms(self, book: AlarmBook) -> None:
+        """Show how many alarms are on."""
+        counts = book.counts()
+        for cause in ALARM_CAUSES:
+            for scope in ALARM_SCOPES:
+                self.alarms.labels(cause, scope).set(counts[cause, scope])
+
+    def show_devices(self, watched: int, suspects: Sequence[Mapping[str, int]]) -> None:
+        """Show how many devices are watched, and how many look wrong."""
+        self.watched.set(watched)
+        for sign in SIGNS:
+            self.suspects.labels(sign).set(sum(s[sign] for s in suspects))
 
     def show(self, result: PassResult) -> None:
         """Show what a pass found; what it could not tell is not a number."""
@@ -87,6 +133,13 @@ class MonitorMetrics:
         for label in self._labels:
             found_label = result.classification.by_label.get(label)
             self.f1.labels(label).set(_number(found_label.f1 if found_label else None))
+            self.precision.labels(label).set(_number(found_label.precision if found_label else None))
+            self.recall.labels(label).set(_number(found_label.recall if found_label else None))
+        confusion = result.classification
+        for truth, row in zip(confusion.labels, confusion.confusion, strict=True):
+            for predicted, n in zip(confusion.labels, row, strict=True):
+                if truth in self._confused and predicted in self._confused:
+                    self.confusion.labels(truth, predicted).set(n)
 
 
 def _number(value: float | None) -> float:

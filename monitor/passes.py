@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 
 import numpy as np
 
@@ -72,12 +73,9 @@ class PassWorker:
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(self.reference,),
-        )
+        context = multiprocessing.get_context("spawn")
+        theirs, self._ending = context.Pipe(duplex=False)
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self.reference, theirs))
 
     def submit(self, table: Table) -> Future[PassResult]:
         """Start a pass; its result comes later."""
@@ -88,27 +86,26 @@ class PassWorker:
             return self._pool.submit(run_pass, table)
 
     def close(self) -> None:
-        """End the process; a pass that runs is finished."""
+        """End the process at once, also in the midst of a pass or of its first import."""
+        self._ending.close()
         self._pool.shutdown(cancel_futures=True)
 
 
 _reference: Reference | None = None
 
 
-def _begin(reference: Reference) -> None:
+def _begin(reference: Reference, ending: Connection) -> None:
     """In the other process: step behind the consuming one, and import what takes seconds."""
     global _reference
     os.nice(5)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the monitor, which ends this process
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(ending,), name="parent", daemon=True).start()
     _reference = reference
 
 
-def _end_with_parent() -> None:
-    """Leave nothing behind when the monitor is killed: the pool's queue alone would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+def _end_with_parent(ending: Connection) -> None:
+    """Leave nothing behind when the monitor is killed, and hold nothing up when it ends: its end of a pipe closes."""
+    wait([ending])
     os._exit(1)
 
 

@@ -1,8 +1,9 @@
 """The monitor's loop: predictions and labels in, metrics out; drift is worked out in another process.
 
-It reads all partitions by itself (two monitors would each see everything) and commits how far it
-got, with a text that says from where its windows can be read again. A restart, and any failure of
-Kafka, goes through that: nothing is kept elsewhere.
+It reads all partitions by itself (two monitors, of two groups, would each see everything). In one
+transaction it sends the alarms that it has to tell, now and then what it knows of each device, and how far
+it got, with a text that says from where its windows can be read again. A restart, and any failure of
+Kafka, goes through that: no alarm is lost, repeated or invented, and nothing is kept elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,14 +21,22 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from monitor.alarm_book import AlarmBook
+from monitor.device_watch import DeviceWatch
+from monitor.fleet_watch import FleetWatch
+from monitor.ledger import Ledgers, LedgerSums
+from monitor.live.drift import DriftHistory
+from monitor.live.feed import Feed
 from monitor.metrics import MonitorMetrics
 from monitor.passes import PassResult, PassWorker
 from monitor.state import MonitoringSettings, MonitorState, Table
-from repstream import messages
+from repstream import messages, state_topic
+from repstream.drift_model import DriftModel
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
 from repstream.kafka import (
     KafkaConnection,
     KafkaConsumer,
+    KafkaProducer,
     OffsetAndMetadata,
     TopicPartition,
     ensure_topics,
@@ -35,14 +44,20 @@ from repstream.kafka import (
     translated,
     wait_for_broker,
 )
-from repstream.messages import LABELS, PREDICTIONS
+from repstream.messages import ALARMS, LABELS, LEDGER, PREDICTIONS, Alarm, LabelInterval, Prediction
 from repstream.model import Model
+from repstream.state_topic import TOPIC_CONFIG, Pointer, topic_of
 
 log = logging.getLogger(__name__)
 
 _POLL_MS = 200
 _POLL_RECORDS = 5_000
 _COMMIT_EVERY_S = 2.0
+# Alarms are told sooner than that, but not each by itself.
+_TELL_EVERY_S = 0.2
+# What is known of devices is written down no more often; what came since is read again.
+_CHECKPOINT_S = 30.0
+_TRANSACTION_TIMEOUT_MS = 30_000
 # New partitions of a topic are noticed within this.
 _LOOK_AROUND_S = 30.0
 _SILENT_S = 30.0
@@ -59,11 +74,14 @@ class MonitorSettings:
     every_s : float
         Wall time between two passes, s.
     monitoring : MonitoringSettings
+    predictor_group : str
+        The predictors whose ledger of samples is shown.
     """
 
     group: str = "repstream-monitor"
     every_s: float = 5.0
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    predictor_group: str = "repstream-predictor"
 
     def __post_init__(self) -> None:
         if self.every_s <= 0:
@@ -72,14 +90,31 @@ class MonitorSettings:
             raise SettingsError("group must not be empty")
 
 
-class _Place(msgspec.Struct):
-    """The text that goes with a committed offset: from where the windows can be read again."""
+class _Place(msgspec.Struct, omit_defaults=True):
+    """The text that goes with a committed offset: from where the windows can be read again.
+
+    Of predictions it also holds the `repstream.state_topic.Pointer` to what is known of the devices.
+    """
 
     read_from: int
+    offset: int | None = None
+    at: int | None = None
+    id: str | None = None
+    chunks: int | None = None
     v: int = 1
 
 
 _place_decoder = msgspec.json.Decoder(_Place)
+
+
+@dataclass
+class _Held:
+    """One partition: how far it is committed, and what is known of its devices."""
+
+    committed: int
+    watch: DeviceWatch | None = None
+    watched_from: int = 0  # messages before this are part of the state that was read back
+    pointer: Pointer | None = None
 
 
 class Monitor:
@@ -95,6 +130,10 @@ class Monitor:
     registry : CollectorRegistry
     stopping : callable
         True once the service is to commit and end.
+    drift : DriftModel or None
+        Without it there are no alarms about single devices.
+    on_alarm : callable
+        Told of each alarm that begins.
     """
 
     def __init__(
@@ -105,6 +144,8 @@ class Monitor:
         worker: PassWorker,
         registry: CollectorRegistry,
         stopping: Callable[[], bool],
+        drift: DriftModel | None = None,
+        on_alarm: Callable[[Alarm], None] = lambda _: None,
     ) -> None:
         self.model = model
         self.connection = connection
@@ -114,9 +155,20 @@ class Monitor:
         self.metrics.reference_rows.set(len(worker.reference))
         self.last_pass: PassResult | None = None
         self.reference = worker.reference
+        self.feed = Feed()
+        self.drift_history = DriftHistory(model.features.names)
         self._worker = worker
+        self._drift = drift
+        self._on_alarm = on_alarm
+        self._book = AlarmBook()
+        self._fleet = self._new_fleet()
+        self._held: dict[TopicPartition, _Held] = {}
+        self._untold: list[Alarm] = []
+        self._state_topic = topic_of(settings.group)
+        self._checkpoint_at_s = -float("inf")
         self._lock = threading.Lock()  # the web server's threads read the state
         self._state = self._new_state()
+        self._ledgers = Ledgers(settings.predictor_group)
         self._firsts: dict[TopicPartition, dict[int, int]] = defaultdict(dict)
         self._pass: Future[PassResult] | None = None
         self._pass_at_s = -float("inf")
@@ -127,10 +179,30 @@ class Monitor:
         model = self.model
         return MonitorState(model.id, len(model.features.names), model.labels, self.settings.monitoring)
 
+    def _new_fleet(self) -> FleetWatch:
+        reference = self.reference
+        accuracy = float((reference.prediction == reference.label).mean())
+        return FleetWatch(self.model.id, accuracy, self._book.open())
+
+    def progress(self) -> dict[str, int]:
+        """How many predictions were taken in, and alarms are still to be told; for any thread."""
+        with self._lock:
+            return {"predictions": self._state.predictions, "alarms_to_tell": len(self._untold)}
+
+    def alarms(self) -> list[Alarm]:
+        """Alarms that are on, then those that are over, each the newest first; for any thread."""
+        with self._lock:
+            return self._book.all()
+
     def table(self, n: int) -> Table:
         """Rows of the newest `n` monitoring windows; for any thread."""
         with self._lock:
             return self._state.table(n)
+
+    def ledger(self) -> LedgerSums:
+        """What became of all samples; for any thread."""
+        with self._lock:
+            return self._ledgers.sums()
 
     def ready(self) -> tuple[bool, str]:
         """Tell whether all that it needs answers."""
@@ -158,44 +230,95 @@ class Monitor:
         """One life: read back the windows, then go on until stopping or until Kafka fails."""
         if not wait_for_broker(self.connection, self.stopping):
             return
-        ensure_topics(self.connection)
+        ensure_topics(self.connection, extra={self._state_topic: TOPIC_CONFIG})
         with translated("working with Kafka"):
-            consumer = self.connection.consumer(group_id=self.settings.group, max_poll_records=_POLL_RECORDS)
+            producer = self.connection.producer(
+                transactional_id=self.settings.group, transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS, linger_ms=1
+            )
             try:
-                committed = self._restore(consumer)
-                self._trouble = ""
-                self._loop(consumer, committed)
+                producer.init_transactions()
+                consumer = self.connection.consumer(group_id=self.settings.group, max_poll_records=_POLL_RECORDS)
+                try:
+                    self._restore(consumer)
+                    self._trouble = ""
+                    self._loop(consumer, producer)
+                finally:
+                    with contextlib.suppress(Exception):  # a failed life is told by its first error
+                        consumer.close(autocommit=False, timeout_ms=2_000)
             finally:
-                with contextlib.suppress(Exception):  # a failed life is told by its first error
-                    consumer.close(autocommit=False, timeout_ms=2_000)
+                with contextlib.suppress(Exception):
+                    producer.close(timeout=2)
 
-    def _restore(self, consumer: KafkaConsumer) -> dict[TopicPartition, int]:
-        """Take all partitions and seek to where the windows began; return what was committed."""
-        partitions = _partitions(consumer)
-        consumer.assign(partitions)
-        committed: dict[TopicPartition, int] = {}
-        for tp in partitions:
-            commit = consumer.committed(tp, metadata=True, timeout_ms=10_000)
+    def _restore(self, consumer: KafkaConsumer) -> None:
+        """Take all partitions and seek to where the windows began, or the devices' state, whichever is first.
+
+        Ledgers are read from their beginning, and no offset of theirs is committed: the topic is compacted.
+        """
+        alarms_read = self._read_alarms(consumer)
+        partitions, ledgers = _partitions(consumer, PREDICTIONS, LABELS), _partitions(consumer, LEDGER)
+        consumer.assign(partitions + ledgers + list(alarms_read))
+        if ledgers:
+            consumer.seek_to_beginning(*ledgers)
+        for tp, position in alarms_read.items():
+            consumer.seek(tp, position)
+        commits = {tp: consumer.committed(tp, metadata=True, timeout_ms=10_000) for tp in partitions}
+        self._held = {tp: self._restored(tp, commit) for tp, commit in commits.items()}
+        for tp, commit in commits.items():
+            held = self._held[tp]
             if commit is None:
-                committed[tp] = 0
                 consumer.seek_to_beginning(tp)
                 continue
-            committed[tp] = commit.offset
             try:
                 start = _place_decoder.decode(commit.metadata or "").read_from
             except msgspec.MsgspecError:
                 log.warning("%s: offset %d was committed without our text; windows begin there", tp, commit.offset)
                 start = commit.offset
-            consumer.seek(tp, start)
+            consumer.seek(tp, min(start, held.watched_from) if held.watch else start)
         with self._lock:
             self._state = self._new_state()
+            self._ledgers = Ledgers(self.settings.predictor_group)
+        self._untold = []
+        self._fleet = self._new_fleet()
         self._firsts.clear()
+        self.feed.clear()
         self.metrics.forget_counts(self._state)
         log.info("reading %d partitions of %s and %s", len(partitions), PREDICTIONS, LABELS)
-        return committed
 
-    def _loop(self, consumer: KafkaConsumer, committed: dict[TopicPartition, int]) -> None:
-        partitions = set(committed)
+    def _restored(self, tp: TopicPartition, commit: Any) -> _Held:
+        """Read back what was known of a partition's devices."""
+        held = _Held(commit.offset if commit else 0)
+        if tp.topic != PREDICTIONS or self._drift is None:
+            return held
+        held.watch = DeviceWatch(self._drift, self.model.id)
+        stored = state_topic.read(
+            self.connection, self._state_topic, {tp: (commit.offset, commit.metadata or "") if commit else None}
+        )[tp]
+        held.watched_from, held.pointer = stored.position, stored.pointer
+        if stored.data is not None:
+            try:
+                held.watch.load(stored.data)
+            except MessageError as error:
+                log.warning("%s: %s; devices are watched anew from offset %d", tp, error, held.committed)
+                held.watched_from, held.pointer = held.committed, None
+        return held
+
+    def _read_alarms(self, consumer: KafkaConsumer) -> dict[TopicPartition, int]:
+        """Read what has been told so far; return how far."""
+        partitions = _partitions(consumer, ALARMS)
+        book = AlarmBook()
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        while any(consumer.position(tp) < ends[tp] for tp in partitions) and not self.stopping():
+            for records in consumer.poll(timeout_ms=_POLL_MS).values():
+                for alarm in _alarms(records):
+                    book.add(alarm)
+        with self._lock:
+            self._book = book
+        self.metrics.show_alarms(book)
+        return {tp: consumer.position(tp) for tp in partitions}
+
+    def _loop(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
         committed_s = looked_s = time.monotonic()
         dirty = False
         while True:
@@ -203,43 +326,85 @@ class Monitor:
             polled = consumer.poll(timeout_ms=0 if last_round else _POLL_MS)
             now = self._polled_s = time.monotonic()
             for tp, records in polled.items():
-                dirty = True
-                self._take(tp, records, committed[tp])
-            self._run_passes(now)
-            if dirty and (last_round or now - committed_s >= _COMMIT_EVERY_S):
-                consumer.commit(self._offsets(consumer, committed), timeout_ms=10_000)
+                if tp.topic == LEDGER:
+                    self._take_ledger(records)
+                elif tp.topic == ALARMS:
+                    self._take_alarms(records)
+                else:
+                    dirty = True
+                    self._take(tp, records)
+            self._run_passes(consumer, now)
+            due = now - committed_s >= (_TELL_EVERY_S if self._untold else _COMMIT_EVERY_S)
+            if (dirty or self._untold) and (last_round or due):
+                self._commit(consumer, producer, now)
                 self._show_lag(consumer)
                 committed_s, dirty = now, False
             if last_round:
                 return
             if now - looked_s >= _LOOK_AROUND_S:
                 looked_s = now
-                if set(_partitions(consumer)) != partitions:
-                    raise BrokerUnavailableError("the topics have other partitions than before")
+                self._look_around(consumer)
 
-    def _take(self, tp: TopicPartition, records: list[Any], committed: int) -> None:
-        """Add one partition's messages to the state; those before `committed` were counted already."""
+    def _look_around(self, consumer: KafkaConsumer) -> None:
+        if set(_partitions(consumer, PREDICTIONS, LABELS)) != set(self._held):
+            raise BrokerUnavailableError("the topics have other partitions than before")
+        for held in self._held.values():
+            if held.watch is not None:
+                self._untold += held.watch.forget()
+
+    def _take(self, tp: TopicPartition, records: list[Any]) -> None:
+        """Add one partition's messages to the state; those before what is committed were counted and told already."""
+        committed = self._held[tp].committed
         again = [r for r in records if r.offset < committed]
         if again:
             self._add(tp, again)
             self.metrics.forget_counts(self._state)
         if len(records) > len(again):
-            self._add(tp, records[len(again) :])
+            self._untold += self._add(tp, records[len(again) :])
             self.metrics.count(self._state)
 
-    def _add(self, tp: TopicPartition, records: list[Any]) -> None:
+    def _take_alarms(self, records: list[Any]) -> None:
+        with self._lock:
+            for alarm in _alarms(records):
+                self._book.add(alarm)
+        self.metrics.show_alarms(self._book)
+
+    def _take_ledger(self, records: list[Any]) -> None:
+        with self._lock:
+            for record in records:
+                try:
+                    self._ledgers.add(messages.decode_ledger(record.value or b""))
+                except MessageError as error:
+                    self._state.odd["unreadable"] += 1
+                    log.warning("%s-%d offset %d: %s", LEDGER, record.partition, record.offset, error)
+        self.metrics.count(self._state)
+        self.metrics.show_ledger(self.ledger())
+
+    def _add(self, tp: TopicPartition, records: list[Any]) -> list[Alarm]:
+        """Add messages to the state; return the alarms that they make begin or end."""
         wall = time.time()
+        held = self._held[tp]
+        watched: list[Prediction] = []
         window_s = self.settings.monitoring.window_s
         firsts = self._firsts[tp]
+        predictions: list[Prediction] = []
+        labels: list[LabelInterval] = []
         with self._lock:
             for record in records:
                 try:
                     if tp.topic == PREDICTIONS:
                         prediction = messages.decode_prediction(record.value or b"")
                         end, reason = prediction.end, self._state.add_prediction(prediction, wall)
+                        if reason is None:
+                            predictions.append(prediction)
+                        # Not what depends on the clock or on what came before: it must be the same when read again.
+                        if reason not in ("other-model", "features") and record.offset >= held.watched_from:
+                            watched.append(prediction)
                     else:
                         label = messages.decode_label(record.value or b"")
                         end, reason = label.end, self._state.add_label(label, wall)
+                        if reason in (None, "unknown-label"):  # a page shows what the model cannot know, too
+                            labels.append(label)
                 except MessageError as error:
                     self._state.odd["unreadable"] += 1
                     log.warning("%s-%d offset %d: %s", tp.topic, tp.partition, record.offset, error)
@@ -247,19 +412,57 @@ class Monitor:
                 if reason is None:
                     firsts.setdefault(int(end // window_s), record.offset)
             horizon = self._state.horizon_s
+        self.feed.add(predictions, labels, wall)
         for number in [n for n in firsts if n * window_s < horizon]:
             del firsts[number]
+        return held.watch.add(watched) if held.watch is not None else []
 
-    def _offsets(self, consumer: KafkaConsumer, committed: dict[TopicPartition, int]) -> dict[Any, Any]:
-        offsets = {}
-        for tp in committed:
+    def _commit(self, consumer: KafkaConsumer, producer: KafkaProducer, now: float) -> None:
+        """Tell alarms and commit, in one transaction."""
+        told = self._untold
+        producer.begin_transaction()
+        try:
+            for alarm in told:
+                producer.send(
+                    ALARMS,
+                    key=alarm.id.encode(),
+                    value=messages.encode(alarm),
+                    timestamp_ms=int((alarm.ended or alarm.raised) * 1e3),
+                )
+            if now - self._checkpoint_at_s >= _CHECKPOINT_S or self.stopping():
+                self._checkpoint(consumer, producer)
+                self._checkpoint_at_s = now
+            offsets = {tp: self._offset(consumer, tp, held) for tp, held in self._held.items()}
+            producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
+            producer.commit_transaction()
+        except Exception:
+            with contextlib.suppress(Exception):  # the first failure is the one to tell
+                producer.abort_transaction()
+            raise
+        for tp, held in self._held.items():
+            held.committed = max(held.committed, consumer.position(tp))
+        self._untold = []
+        for alarm in told:
+            log.info("alarm %s %s: %s", alarm.id, "ended" if alarm.ended else "begins", alarm.text)
+            if alarm.ended is None:
+                self.metrics.alarms_total.labels(alarm.cause, alarm.scope).inc()
+                self._on_alarm(alarm)
+
+    def _checkpoint(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
+        """Write down what is known of devices, of the partitions that are not being read again."""
+        for tp, held in self._held.items():
             position = consumer.position(tp)
-            # While the windows are being read again, what was committed stays so.
-            reached = max(position, committed[tp])
-            oldest = min([*self._firsts[tp].values(), position])
-            text = msgspec.json.encode(_Place(oldest)).decode()
-            offsets[tp] = OffsetAndMetadata(reached, text, -1)
-        return offsets
+            if held.watch is not None and position >= held.committed:
+                held.pointer = state_topic.write(producer, self._state_topic, tp.partition, held.watch.dump(), position)
+
+    def _offset(self, consumer: KafkaConsumer, tp: TopicPartition, held: _Held) -> OffsetAndMetadata:
+        position = consumer.position(tp)
+        place = _Place(min([*self._firsts[tp].values(), position]))
+        if held.pointer is not None:
+            p = held.pointer
+            place = _Place(place.read_from, p.offset, p.at, p.id, p.chunks)
+        # While the windows are being read again, what was committed stays so.
+        return OffsetAndMetadata(max(position, held.committed), msgspec.json.encode(place).decode(), -1)
 
     def _show_lag(self, consumer: KafkaConsumer) -> None:
         lag: dict[str, int] = defaultdict(int)
@@ -268,7 +471,7 @@ class Monitor:
         for topic, behind in lag.items():
             self.metrics.lag.labels(topic).set(behind)
 
-    def _run_passes(self, now: float) -> None:
+    def _run_passes(self, consumer: KafkaConsumer, now: float) -> None:
         """Start a pass when one is due, and show what the last one found."""
         if self._pass is not None:
             if not self._pass.done():
@@ -281,14 +484,37 @@ class Monitor:
                 log.exception("a pass over the current windows failed; trying again in %g s", self.settings.every_s)
             else:
                 self.metrics.show(self.last_pass)
+                self.drift_history.add(self.last_pass)
+                self._look_at_all(consumer, self.last_pass)
         if now - self._pass_at_s >= self.settings.every_s:
             self._pass_at_s = now
             self._pass = self._worker.submit(self.table(self.settings.monitoring.current))
 
+    def _look_at_all(self, consumer: KafkaConsumer, result: PassResult) -> None:
+        """See what holds for all devices; not while what was told already is being read again."""
+        if not result.rows or any(consumer.position(tp) < held.committed for tp, held in self._held.items()):
+            return
+        newest = self._state.newest_window
+        assert newest is not None
+        newest_s = (newest + 1) * self.settings.monitoring.window_s
+        watches = [held.watch for held in self._held.values() if held.watch is not None]
+        n_devices = sum(map(len, watches))
+        self._untold += self._fleet.add(result, [a for w in watches for a in w.open()], n_devices, newest_s)
+        since_s = newest_s - self.settings.monitoring.window_s * self.settings.monitoring.current
+        self.metrics.show_devices(n_devices, [w.suspects(since_s) for w in watches])
 
-def _partitions(consumer: KafkaConsumer) -> list[TopicPartition]:
+
+def _alarms(records: list[Any]) -> Iterator[Alarm]:
+    for record in records:
+        try:
+            yield messages.decode_alarm(record.value or b"")
+        except MessageError as error:
+            log.warning("%s-%d offset %d: %s", ALARMS, record.partition, record.offset, error)
+
+
+def _partitions(consumer: KafkaConsumer, *topics: str) -> list[TopicPartition]:
     return [
         TopicPartition(topic, number)
-        for topic in (PREDICTIONS, LABELS)
+        for topic in topics
         for number in sorted(consumer.partitions_for_topic(topic) or ())
     ]

@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from flask import Flask, Response, redirect, request, send_file
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from werkzeug.serving import make_server
 
+from monitor.live.live import Live
+from monitor.live.uploads import Uploads
+from monitor.page.access import Access
+from monitor.page.routes import REPORT_POLICY, guard, page
 from monitor.reports import DEADLINE_S, BusyError, ReportMaker, UnknownReportError
 from monitor.service import Monitor
 from repstream.errors import RepstreamError, SettingsError
@@ -25,25 +30,33 @@ log = logging.getLogger(__name__)
 
 # Long enough for one that is being made and ours after it.
 _REPORT_TIMEOUT_S = 2 * DEADLINE_S
+# What `serve` closes at the end.
+_CLOSING = "repstream-closing"
 
 
-def create_app(monitor: Monitor, registry: CollectorRegistry, reports: ReportMaker) -> Flask:
-    """Build the web application.
+def create_app(
+    monitor: Monitor, registry: CollectorRegistry, reports: ReportMaker, access: Access | None = None
+) -> Flask:
+    """Build the web application; `serve` ends what it begins.
+
+    The live page's own routes are in `monitor.page.routes.page`. `access` says who may come in; without
+    it, whoever calls a loopback address by its own name.
 
     ==================  ==========================================================================
     ``/metrics``        for Prometheus
     ``/healthz``        200: the process answers
     ``/readyz``         200 where Kafka and the reference are there, else 503 and why
-    ``/monitoring``     what the last pass found, JSON
+    ``/monitoring``     what the last pass found, the ledger of samples, alarms: JSON
     ``/reports/``       saved reports, JSON; ``/reports/NAME`` one of them
     ``/report?n=5``     a fresh report over the last n monitoring windows
     ==================  ==========================================================================
     """
     app = Flask("monitor", static_folder=None)
-
-    @app.get("/")
-    def root() -> Any:
-        return redirect("/monitoring")
+    guard(app, access or Access())
+    live = Live(monitor, monitor.alarms, lambda: dataclasses.asdict(monitor.ledger()))
+    uploads = Uploads(monitor.connection)
+    app.register_blueprint(page(live, uploads))
+    app.extensions[_CLOSING] = (live.close, uploads.close)
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -66,6 +79,9 @@ def create_app(monitor: Monitor, registry: CollectorRegistry, reports: ReportMak
             "model": monitor.model.id,
             "settings": dataclasses.asdict(monitor.settings),
             "last_pass": None if result is None else dataclasses.asdict(result),
+            "ledger": dataclasses.asdict(monitor.ledger()),
+            **monitor.progress(),
+            "alarms": [msgspec.to_builtins(alarm) for alarm in monitor.alarms()],
         }
         return Response(json.dumps(_finite(found), indent=1), content_type="application/json")
 
@@ -77,9 +93,11 @@ def create_app(monitor: Monitor, registry: CollectorRegistry, reports: ReportMak
     @app.get("/reports/<name>")
     def one_report(name: str) -> Any:
         try:
-            return send_file(reports.path(name).resolve(), mimetype="text/html")
+            answer = send_file(reports.path(name).resolve(), mimetype="text/html")
         except UnknownReportError as error:
             return _text(str(error), HTTPStatus.NOT_FOUND)
+        answer.headers["Content-Security-Policy"] = REPORT_POLICY
+        return answer
 
     @app.get("/report")
     def fresh_report() -> Any:
@@ -100,6 +118,12 @@ def create_app(monitor: Monitor, registry: CollectorRegistry, reports: ReportMak
         return redirect(f"/reports/{path.name}")
 
     return app
+
+
+def close_app(app: Flask) -> None:
+    """End what an application of `create_app` has begun: streams, threads, replays of visitors' recordings."""
+    for close in app.extensions[_CLOSING]:
+        close()
 
 
 def _text(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -137,6 +161,7 @@ def serve(app: Flask, host: str, port: int) -> Iterator[int]:
     try:
         yield server.server_port
     finally:
+        close_app(app)
         server.shutdown()
         thread.join()
         server.server_close()

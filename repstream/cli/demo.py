@@ -67,21 +67,30 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Repeats faults and starting times.", envvar="REPSTREAM_SEED")] = 0,
     port: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, max=65535, metavar="P", help="No effect: this release has no live page.", envvar="REPSTREAM_PORT"
+            min=0,
+            max=65535,
+            metavar="P",
+            help="Port of the live page. Default: 8080, or a free one where that is taken, as with 0.",
+            envvar="REPSTREAM_PORT",
+            show_default=False,
         ),
-    ] = 8080,
+    ] = None,
     no_browser: Annotated[
         bool,
-        typer.Option("--no-browser", help="No effect: this release has no live page.", envvar="REPSTREAM_NO_BROWSER"),
+        typer.Option(
+            "--no-browser",
+            help="Do not open the live page in a browser; its address is printed.",
+            envvar="REPSTREAM_NO_BROWSER",
+        ),
     ] = False,
     summary: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             dir_okay=False,
-            help="Write the summary to this file, as JSON. Its drift is null: this release has no monitor.",
+            help="Write the summary to this file, as JSON.",
             envvar="REPSTREAM_SUMMARY",
             show_default=False,
         ),
@@ -97,7 +106,7 @@ def demo(
     ] = None,
     as_json: JsonOutput = False,
 ) -> None:
-    """Watch live predictions on this machine: broker, producer and predictor, until the recordings end or Ctrl-C.
+    """Watch live predictions on this machine: broker and all services, until the recordings end or Ctrl-C.
 
     At the end all predictions are read back and compared with those of repstream score: each window must be
     there once, with the same answer; else the exit code is 1.
@@ -118,8 +127,10 @@ def demo(
         replay = ProducerSettings(speed=pace, wearers=wearers, faults=faults, seed=seed, duration_s=duration)
     except SettingsError as error:
         raise typer.BadParameter(str(error)) from None
-    settings = DemoSettings(tuple(recordings or ()), model, models_dir, replay, tuple(inject or ()))
-    result = run(settings, stopping, lambda text: typer.echo(text, err=True))
+    settings = DemoSettings(tuple(recordings or ()), model, models_dir, replay, tuple(inject or ()), port)
+    result = run(
+        settings, stopping, lambda text: typer.echo(text, err=True), (lambda _: None) if no_browser else _open_page
+    )
     said = result.as_json()
     typer.echo(json.dumps(said) if as_json else _in_words(result))
     if summary is not None:
@@ -132,6 +143,16 @@ def demo(
             f"of {outcome.windows} windows {outcome.lost} were lost; {outcome.duplicated} predictions came more than "
             f"once, {outcome.differing} differ from batch"
         )
+
+
+def _open_page(address: str) -> None:
+    """Open a page where there is a screen; a browser in the terminal would be in the way."""
+    import os
+    import sys
+    import webbrowser
+
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(address)
 
 
 def _in_words(result: DemoResult) -> str:
@@ -152,4 +173,13 @@ def _in_words(result: DemoResult) -> str:
         )
     if result.first_prediction_s is not None:
         lines.append(f"first     prediction {result.first_prediction_s:.1f} s after the start")
+    for alarm in result.drift["alarms"]:
+        ended = "still on at the end" if alarm["ended_s"] is None else f"over at {alarm['ended_s']:.0f} s"
+        who = alarm["device"] or "all devices"
+        lines.append(
+            f"alarm     {alarm['cause']}, {who}, since {alarm['since_s']:.0f} s, known at {alarm['raised_s']:.0f} s, "
+            f"{ended}: {alarm['text']}"
+        )
+    if not result.drift["alarms"]:
+        lines.append("alarm     none")
     return "\n".join(lines)

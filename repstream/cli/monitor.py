@@ -23,10 +23,29 @@ def monitor(
     port: Annotated[
         int, typer.Option(min=0, help="Port of the web server (0: a free one).", envvar="REPSTREAM_PORT")
     ] = 8080,
-    host: Annotated[str, typer.Option(help="Address of the web server.", envvar="REPSTREAM_HOST")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address of the web server. Beyond this machine a token is needed for all but health and metrics.",
+            envvar="REPSTREAM_HOST",
+        ),
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="The token, at least 16 characters. Default: none on a loopback address; elsewhere a new one, "
+            "printed at the start.",
+            envvar="REPSTREAM_TOKEN",
+            show_default=False,
+        ),
+    ] = None,
     group: Annotated[
         str, typer.Option(help="Group under which it commits how far it got.", envvar="REPSTREAM_MONITOR_GROUP")
     ] = "repstream-monitor",
+    predictor_group: Annotated[
+        str,
+        typer.Option(help="Group of the predictors whose ledger of samples is shown.", envvar="REPSTREAM_GROUP"),
+    ] = "repstream-predictor",
     window: Annotated[
         float,
         typer.Option(
@@ -54,6 +73,14 @@ def monitor(
     keep_reports: Annotated[
         int, typer.Option(min=1, help="Reports that are kept; the oldest go.", envvar="REPSTREAM_KEEP_REPORTS")
     ] = 50,
+    report_every: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Time from one report that nobody asked for to the next, s; 0 for none. Alarms have theirs.",
+            envvar="REPSTREAM_REPORT_EVERY",
+        ),
+    ] = 3600.0,
 ) -> None:
     """Watch predictions and labels for drift and falling accuracy, until SIGTERM or Ctrl-C."""
     from repstream.cli.running import stop_on_signals
@@ -64,23 +91,49 @@ def monitor(
 
     from prometheus_client import CollectorRegistry
 
+    from monitor.page.access import Access
     from monitor.passes import PassWorker
+    from monitor.report_schedule import ReportSchedule
     from monitor.reports import ReportMaker
     from monitor.service import Monitor, MonitorSettings
     from monitor.state import MonitoringSettings
     from monitor.web import create_app, serve
+    from repstream.drift_model import NUMBERS_FILE, load_drift
     from repstream.kafka import KafkaConnection
     from repstream.model import load_model
 
     loaded = load_model(model, models_dir)
-    settings = MonitorSettings(group=group, every_s=every, monitoring=MonitoringSettings(window, current, retained))
+    drift = load_drift(loaded)
+    if drift is None:
+        typer.echo(
+            f"{loaded.id} has no {NUMBERS_FILE}: no alarms about single devices; make it with: repstream calibrate",
+            err=True,
+        )
+    settings = MonitorSettings(
+        group=group,
+        every_s=every,
+        monitoring=MonitoringSettings(window, current, retained),
+        predictor_group=predictor_group,
+    )
     registry = CollectorRegistry()
     with (
         contextlib.closing(PassWorker(loaded)) as worker,
         contextlib.closing(ReportMaker(reports, keep_reports)) as maker,
+        contextlib.closing(ReportSchedule(maker, report_every)) as schedule,
     ):
         service = Monitor(
-            loaded, KafkaConnection.from_environment(bootstrap_servers), settings, worker, registry, stopping.is_set
+            loaded,
+            KafkaConnection.from_environment(bootstrap_servers),
+            settings,
+            worker,
+            registry,
+            stopping.is_set,
+            drift,
+            schedule.on_alarm,
         )
-        with serve(create_app(service, registry, maker), host, port):
+        schedule.begin(lambda: (service.reference, service.table(current).current))
+        access = Access.on(host, token)
+        with serve(create_app(service, registry, maker, access), host, port) as served:
+            if access.token is not None:
+                typer.echo(f"live page: http://{host}:{served}/?token={access.token}", err=True)
             service.run()
