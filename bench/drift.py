@@ -354,7 +354,11 @@ def report(figures: Figures) -> str:
         within = "" if c["within_aim"] is None else f"{c['within_aim']:.0%}"
         called = ", ".join(f"{cause} {n}" for cause, n in c["causes"].items())
         lines.append(
-            f"| {c['name']} | {c['runs']} | {c['missed']:.0%} | {c['median_s']:.0f} | {c['p90_s']:.0f} | {aim} | "
-            f"{within} | {c['right_cause']:.0%} | {called} |"
+            f"| {c['name']} | {c['runs']} | {c['missed']:.0%} | {_shown(c['median_s'])} | {_shown(c['p90_s'])} | {aim} | "
+            f"{within} | {_shown(c['right_cause'], '.0%')} | {called} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _shown(value: float, form: str = ".0f") -> str:
+    return format(value, form) if math.isfinite(value) else ""

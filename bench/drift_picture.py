@@ -17,7 +17,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     cases = figures["cases"][::-1]
-    fig, ax = plt.subplots(figsize=(9.5, 0.27 * len(cases) + 1.4), layout="constrained")
+    fig, ax = plt.subplots(figsize=(10.0, 0.27 * len(cases) + 1.4), layout="constrained")
     for y, case in enumerate(cases):
         if math.isfinite(case["median_s"]):
             ax.plot([case["median_s"], case["p90_s"]], [y, y], color=_FOUND, linewidth=2, solid_capstyle="round")
@@ -25,9 +25,11 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         if case["aim_s"] is not None:
             ax.plot([case["aim_s"]] * 2, [y - 0.35, y + 0.35], color=_AIM, linewidth=1.5)
         right = case["right_cause"]
-        named = f"{right:.0%} named right" if math.isfinite(right) else ""
-        ax.text(310, y, f"{case['missed']:.0%} missed", va="center", color=_MISSED if case["missed"] > 0.05 else _AIM)
-        ax.text(560, y, named, va="center", color=_AIM if math.isfinite(right) and right >= 0.8 else _MISSED)
+        named = f"{right:.0%} right cause" if math.isfinite(right) else ""
+        beside = ax.get_yaxis_transform()
+        missed = _MISSED if case["missed"] > 0.05 else _AIM
+        ax.text(1.02, y, f"{case['missed']:.0%} missed", va="center", color=missed, transform=beside)
+        ax.text(1.19, y, named, va="center", color=_AIM if right >= 0.8 else _MISSED, transform=beside)
     ax.set_yticks(range(len(cases)), [c["name"] for c in cases])
     ax.set_ylim(-0.8, len(cases) - 0.2)
     ax.set_xscale("log")
