@@ -17,6 +17,8 @@ from producer.metrics import ProducerMetrics
 from repstream import messages
 from repstream.cli import app
 from repstream.features import FEATURE_SETS
+from store.metrics import StoreMetrics
+from store.sql import ALARMS, PREDICTIONS
 from training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,15 +32,28 @@ def exposed(registry: CollectorRegistry) -> set[str]:
     return {f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()}
 
 
+def documented(page: str) -> set[str]:
+    """The metrics that a page lists."""
+    rows = re.findall(r"^\| (`.+?) \| (?:gauge|counter|histogram)", text_of(page), re.M)
+    return {f"repstream_{name}" for row in rows for name in re.findall(r"`([a-z0-9_]+)", row)}
+
+
 def test_every_metric_is_documented_and_every_documented_one_is_exposed() -> None:
     predictor, producer, monitor = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
     PredictorMetrics(predictor, ("ABD",), "spar", "1")
     ProducerMetrics(producer)
     MonitorMetrics(monitor, ("accel_x_min",), ("ABD",))
-    documented = set()
-    for row in re.findall(r"^\| (`.+?) \| (?:gauge|counter|histogram)", text_of("docs/metrics.md"), re.M):
-        documented |= {f"repstream_{name}" for name in re.findall(r"`([a-z0-9_]+)", row)}
-    assert exposed(predictor) | exposed(producer) | exposed(monitor) == documented
+    assert exposed(predictor) | exposed(producer) | exposed(monitor) == documented("docs/metrics.md")
+
+
+def test_every_metric_and_column_of_the_store_is_documented() -> None:
+    registry = CollectorRegistry()
+    StoreMetrics(registry)
+    assert exposed(registry) == documented("docs/store.md")
+    page = text_of("docs/store.md")
+    for table in (PREDICTIONS, ALARMS):
+        for column in table.columns:
+            assert f"`{column.name}`" in page, column.name
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each module of repstream imports only those before it.
 ORDER = [
     "errors",
+    "draw",
+    "palette",
     "recording",
     "tables",
     "spar",
@@ -22,11 +24,18 @@ ORDER = [
     "windows",
     "naive_frequency",
     "motion_shape",
+    "signal_summary",
+    "signal_faults",
     "features",
     "messages",
+    "signal_recogniser",
+    "novelty",
+    "device_drift",
     "model",
+    "drift_model",
     "scoring",
     "kafka",
+    "state_topic",
     "observability",
     "embedded_process",
     "embedded_jars",
@@ -37,14 +46,27 @@ ORDER = [
 ]
 
 # Nothing here needs more than numpy: a producer's image, or someone's notebook, stays small.
-LIGHT = ("errors", "recording", "grid", "windows", "naive_frequency", "motion_shape", "features")
+LIGHT = (
+    "errors",
+    "draw",
+    "palette",
+    "recording",
+    "grid",
+    "windows",
+    "naive_frequency",
+    "motion_shape",
+    "signal_summary",
+    "signal_faults",
+    "features",
+)
 
-SERVICES = ("producer", "predictor", "monitor")
+SERVICES = ("producer", "predictor", "monitor", "store")
 ABOVE_REPSTREAM = (*SERVICES, "training", "demo", "bench")
 
 # kafka-python's, which repstream.kafka does not pass on.
 KAFKA_ELSEWHERE = {
     "predictor/service.py": {"kafka.ConsumerRebalanceListener", "kafka.admin.MemberToRemove"},
+    "store/sink.py": {"kafka.ConsumerRebalanceListener"},
 }
 
 

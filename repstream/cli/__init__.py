@@ -17,7 +17,20 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 import typer
 
 from repstream import __version__
-from repstream.cli import bench, broker, demo, monitor, offline, predict, produce, recordings, training
+from repstream.cli import (
+    bench,
+    broker,
+    demo,
+    monitor,
+    offline,
+    predict,
+    predictions,
+    produce,
+    recordings,
+    store,
+    topics,
+    training,
+)
 from repstream.errors import RepstreamError
 
 app = typer.Typer(
@@ -35,6 +48,9 @@ app.command("demo")(demo.demo)
 app.command("produce")(produce.produce)
 app.command("predict")(predict.predict)
 app.command("monitor")(monitor.monitor)
+app.command("store")(store.store)
+app.command("predictions")(predictions.predictions)
+app.command("topics")(topics.topics)
 app.command("bench")(bench.bench)
 
 
@@ -61,7 +77,8 @@ def _options(
         level=levels[log_level.lower()], format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     # The Kafka client logs every reconnect; what matters of it reaches the user through our errors.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL if log_level.lower() != "debug" else logging.DEBUG)
+    # Its own debug lines hold credentials.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL if log_level.lower() != "debug" else logging.INFO)
 
 
 def main() -> None:

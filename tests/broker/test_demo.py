@@ -67,11 +67,23 @@ def wait_until_live(process: subprocess.Popen[str], folder: Path) -> list[psutil
 
     def producer_runs() -> bool:
         assert process.poll() is None, said(folder)
-        # Three guards and three services.
-        return len(psutil.Process(process.pid).children(recursive=True)) == 6
+        running = services(psutil.Process(process.pid).children(recursive=True))
+        assert running.keys() <= {"predict", "monitor", "produce"}
+        return "produce" in running
 
     wait_until(producer_runs, "the producer runs", 90)
     return list(psutil.Process(process.pid).children(recursive=True))
+
+
+def services(children: list[psutil.Process]) -> dict[str, psutil.Process]:
+    """The demo's services among its processes, by their command."""
+    found = {}
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            line = child.cmdline()
+            if line[1:4] == ["-P", "-m", "repstream"]:
+                found[line[4]] = child
+    return found
 
 
 def lives(process: psutil.Process) -> bool:
@@ -96,6 +108,11 @@ def test_demo_predicts_people_that_the_model_has_not_seen_and_ends_after_its_dur
     assert 0 <= summary["accuracy"] <= 1
     latency = summary["latency_ms"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    drift = summary["drift"]
+    assert (drift["rows"], drift["ledger_difference"]) == (36, 0)
+    assert drift["accuracy"] is None  # labels come when their session is over
+    assert 0 < drift["accuracy_estimate"] <= 1
+    assert [a for a in drift["alarms"] if a["scope"] == "device"] == []
     assert "which has never seen s08, s09, s10" in picture.read_text().replace("&#160;", " ")
 
 
@@ -107,6 +124,39 @@ def test_faults_are_compared_with_what_stands_in_the_log(tmp_path: Path) -> None
     assert summary["faults"].keys() == {"drop", "malformed"}
     assert summary["wearers"] == 4
     assert summary["latency_ms"] == {"p50": None, "p95": None, "p99": None}
+
+
+def test_turned_sensors_bring_their_alarms_and_the_others_none(tmp_path: Path) -> None:
+    """
+    ::
+
+        event time, s       0 ......... 60 ====== 150 .......... 250
+        both wrists of s08              turned
+        right wrist of s10
+    """
+    arguments = [
+        "spar/s08-*",
+        "spar/s10-right-*",
+        "--speed",
+        "max",
+        "--json",
+        "--inject",
+        "rotate:90,z@60-150/spar-s08-*",
+    ]
+    with demo(tmp_path, *arguments) as process:
+        summary = finished(process, tmp_path)
+    drift = summary["drift"]
+    alarms = [a for a in drift["alarms"] if a["scope"] == "device"]
+    assert sorted((a["cause"], a["device"]) for a in alarms) == [
+        ("rotated", "spar-s08-left"),
+        ("rotated", "spar-s08-right"),
+    ]
+    for alarm in alarms:
+        assert 60 <= alarm["since_s"] <= alarm["raised_s"] <= 90, alarm
+        assert 150 <= alarm["ended_s"] <= 190, alarm
+        assert alarm["text"].startswith("The sensor is turned: ")
+        assert alarm["advice"] == "Look how the sensor sits, and put it on as it was."
+    assert drift["ledger_difference"] == 0
 
 
 def test_ctrl_c_ends_it_in_order_with_its_summary(tmp_path: Path) -> None:
@@ -138,8 +188,7 @@ def test_killed_it_leaves_no_process_and_no_file(tmp_path: Path) -> None:
 def test_a_service_that_fails_is_told_in_one_line(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
         children = wait_until_live(process, tmp_path)
-        predictor = next(c for c in children if "predict" in c.cmdline() and "embedded_guard" not in str(c.cmdline()))
-        predictor.kill()
+        services(children)["predict"].kill()
         process.wait(60)
     assert process.returncode == 1
     assert said(tmp_path).splitlines()[-1].startswith("Error: the predictor ended: ")
