@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint types format bench dashboards lock clean
+.PHONY: help setup demo test test-unit test-compose lint types format bench dashboards env lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: setup ## All tests, on a real embedded Kafka
 test-unit: setup ## The tests of pure code, in seconds
 	$(BIN)/python -m pytest --ignore tests/broker
 
+test-compose: setup ## The whole stack in real containers: started, killed, scaled, taken down (about 10 minutes)
+	$(BIN)/python -m pytest tests/compose/stack.py -v -rs
+
 lint: setup ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,9 +48,14 @@ bench: setup ## Measure: cost per packet, wearers per core, latency, recovery (a
 dashboards: setup ## Write Grafana's dashboards anew
 	$(BIN)/python -m grafana.generate
 
+env: ## Make .env, the settings of docker compose, with passwords of its own
+	$(PYTHON) deploy/env.py
+
 lock: setup ## Pin the newest allowed packages with their hashes
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --quiet -o requirements.lock
+	$(MAKE) setup
+	$(BIN)/python deploy/packages.py --write
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

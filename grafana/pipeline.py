@@ -76,7 +76,7 @@ def panels() -> Iterator[Panel | str]:
     yield states(
         "Services",
         "Whether each service could be scraped; a replay's producer ends when its recordings do.",
-        Query("up" + '{job=~"producer|predictor|monitor", instance=~"$instance"}', "{{job}} {{instance}}"),
+        Query("up" + '{job=~"producer|predictor|store|monitor", instance=~"$instance"}', "{{job}} {{instance}}"),
         12,
         texts={"0": ("down", BAD), "1": ("up", GOOD)},
     )
@@ -205,6 +205,45 @@ def panels() -> Iterator[Panel | str]:
         12,
         height=10,
         low=None,
+    )
+    yield "The store"
+    yield lines(
+        "Written to the database",
+        "Predictions and alarms written, and those deleted for their age.",
+        [
+            Query(rate("repstream_stored_predictions_total"), "predictions"),
+            Query(rate("repstream_stored_alarms_total"), "alarms"),
+            Query(rate("repstream_store_expired_total"), "deleted"),
+        ],
+        units.EventsPerSecond,
+        6,
+    )
+    yield lines(
+        "Waiting for the database",
+        "Messages of each topic that are not written yet; Kafka keeps them.",
+        [Query("sum by (topic) (repstream_store_lag" + HERE + ")", "{{topic}}")],
+        units.Short,
+        6,
+    )
+    yield lines(
+        "Time to write a batch",
+        "Half and 99 of 100 batches.",
+        [
+            Query(f"histogram_quantile({q:g}, {rate('repstream_store_seconds_bucket', 'le')})", f"p{q * 100:g}")
+            for q in (0.5, 0.99)
+        ],
+        units.Seconds,
+        6,
+    )
+    yield lines(
+        "What the database did not take",
+        "Times that it did not answer, after each of which the store tries again, and messages left out.",
+        [
+            Query("sum(increase(repstream_store_failures_total" + HERE + "[5m]))", "no answer"),
+            Query("sum(increase(repstream_store_rejected_total" + HERE + "[5m]))", "left out"),
+        ],
+        units.Short,
+        6,
     )
     yield "The replay and the monitor themselves"
     yield lines(

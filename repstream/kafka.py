@@ -187,6 +187,8 @@ def wait_for_broker(
     started = time.monotonic()
     said = None
     pause = 0.2
+    # The client does not tell a refusal from silence.
+    or_else = ", or it refuses the credentials of REPSTREAM_KAFKA_…" if connection.security else ""
     while not stopping():
         try:
             with translated(f"asking Kafka at {connection.bootstrap_servers}"):
@@ -201,12 +203,12 @@ def wait_for_broker(
             waited = time.monotonic() - started
             if timeout_s is not None and waited >= timeout_s:
                 raise BrokerError(
-                    f"no Kafka answers at {connection.bootstrap_servers} (waited {waited:.0f} s); "
+                    f"no Kafka answers at {connection.bootstrap_servers} (waited {waited:.0f} s){or_else}; "
                     "start one with: repstream broker start"
                 ) from error
             if said is None or time.monotonic() - said >= 10.0:
                 said = time.monotonic()
-                say(f"no Kafka at {connection.bootstrap_servers} yet ({error}); waiting for it")
+                say(f"no Kafka at {connection.bootstrap_servers} yet ({error}){or_else}; waiting for it")
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
         else:
@@ -309,7 +311,8 @@ def unassigned_partitions(connection: KafkaConnection, group: str, topic: str) -
         admin = connection.admin()
         try:
             described = admin.describe_groups([group])[group]
-            if described["group_state"] != "Stable":
+            # A member whose client has stopped beating without knowing leaves an empty group behind.
+            if described["group_state"] not in ("Stable", "Empty"):
                 return set()
             everything = {p["partition_index"] for t in admin.describe_topics([topic]) for p in t["partitions"]}
         finally:

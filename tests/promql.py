@@ -17,21 +17,11 @@ from prometheus_client.metrics_core import Metric
 from monitor.metrics import MonitorMetrics
 from predictor.metrics import PredictorMetrics
 from producer.metrics import ProducerMetrics
+from store.metrics import StoreMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMETHEUS = ROOT / "prometheus"
 DASHBOARDS = ROOT / "grafana" / "dashboards"
-
-# Coming with the monitor's alarms.
-NOT_THERE_YET = {
-    "repstream_drift_alarms_open",
-    "repstream_drift_alarms_total",
-    "repstream_watched_devices",
-    "repstream_precision",
-    "repstream_recall",
-    "repstream_confusion",
-    "repstream_suspect_devices",
-}
 
 
 @dataclass(frozen=True)
@@ -101,11 +91,12 @@ def named(expr: str) -> set[str]:
 
 
 def families() -> list[Metric]:
-    """Return all that the three services expose."""
+    """Return all that the services expose."""
     registry = CollectorRegistry()
     PredictorMetrics(registry, ("ABD",), "spar", "1")
     ProducerMetrics(registry)
     MonitorMetrics(registry, ("accel_x_min",), ("ABD",))
+    StoreMetrics(registry)
     return list(registry.collect())
 
 

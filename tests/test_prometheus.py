@@ -20,7 +20,6 @@ from monitor.evidently_checks import CONFIDENCE_THRESHOLD, DRIFTED_SHARE, FEATUR
 from repstream.model import load_model
 from repstream.palette import EXERCISE_COLOURS
 from tests.promql import (
-    NOT_THERE_YET,
     PROMETHEUS,
     ROOT,
     alerts,
@@ -132,16 +131,12 @@ def test_every_metric_that_a_panel_or_rule_names_is_exposed_and_every_exposed_on
         asked |= dict.fromkeys(named(query), f"{board} / variable {variable}")
     there = exposed()
     records = {rule["record"]: named(rule["expr"]) for rule in rules() if "record" in rule}
-    known = there.keys() | records.keys() | NOT_THERE_YET
+    known = there.keys() | records.keys()
     assert not {name: where for name, where in asked.items() if name not in known}
     assert records.keys() <= asked.keys(), "recorded, but nobody asks for it"
     shown = set[str]().union(*(named(question.expr) for question in panel_questions()))
     shown |= set[str]().union(*(records[name] for name in shown & records.keys()))
     assert not set(there.values()) - {there[name] for name in shown & there.keys()}, "exposed, but on no panel"
-
-
-def test_what_is_not_there_yet_is_really_not_there() -> None:
-    assert not NOT_THERE_YET & exposed().keys(), "delete these from NOT_THERE_YET"
 
 
 def test_dashboards_are_what_their_source_writes() -> None:

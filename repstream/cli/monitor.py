@@ -134,6 +134,6 @@ def monitor(
         schedule.begin(lambda: (service.reference, service.table(current).current))
         access = Access.on(host, token)
         with serve(create_app(service, registry, maker, access), host, port) as served:
-            if access.token is not None:
+            if access.token is not None and token is None:  # one that was given is not for the log
                 typer.echo(f"live page: http://{host}:{served}/?token={access.token}", err=True)
             service.run()

@@ -1,0 +1,1 @@
+"""What builds, sets up and runs the containers; not part of the program."""
