@@ -33,6 +33,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import JSON
 
 from repstream import messages
@@ -128,9 +129,12 @@ class _SqlStore(ABC):
         """Tell whether an operational error of the driver may be over later."""
 
     def prepare(self) -> None:
-        """Make the tables and indexes that are not there yet."""
+        """Make the tables and indexes that are not there yet; two stores may do so at the same moment."""
         with self._writing() as connection:
-            _TABLES.create_all(connection)
+            for table in _TABLES.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+                for index in sorted(table.indexes, key=lambda i: str(i.name)):
+                    connection.execute(CreateIndex(index, if_not_exists=True))
 
     def save(self, predictions: Sequence[Prediction], alarms: Sequence[Alarm]) -> None:
         """Keep them, in one transaction."""

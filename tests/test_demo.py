@@ -371,7 +371,7 @@ def test_the_producers_summary_is_the_last_json_line() -> None:
     lines = [
         "a warning",
         '{"packets":3,"samples":30,"labels":1,"bytes":9,"wearers":1,"seconds":0.5,"faults":{"drop":1},'
-        '"origin_s":5.5,"resumed":0,"complete":0,"stopped":true,"sessions":[{"device":"d","session":"s","samples":30}]}',
+        '"origin_s":5.5,"resumed":0,"complete":0,"stopped":true,"touched":[],"sessions":[{"device":"d","session":"s","samples":30}]}',
     ]
     sent = Sent.from_lines(lines)
     assert sent is not None

@@ -223,6 +223,27 @@ def test_preparing_a_store_that_is_in_use_changes_nothing(store: Store, opened: 
     assert len(all_of(store)) == 1
 
 
+def test_stores_may_be_made_at_the_same_moment(opened: Opener) -> None:
+    stores = [opened() for _ in range(4)]
+    together = threading.Barrier(len(stores))
+    failed: list[BaseException] = []
+
+    def prepare(store: Store) -> None:
+        together.wait(30)
+        try:
+            store.prepare()
+        except StoreError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=prepare, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == []
+    assert list(stores[0].predictions(PredictionQuery())) == []
+
+
 def test_many_rows_are_read_while_more_are_being_written(store: Store, opened: Opener) -> None:
     store.save([prediction(index=i) for i in range(3_000)], [])
     reading = store.predictions(PredictionQuery())
