@@ -17,7 +17,7 @@ import pytest
 from repstream.catalogue import resolve
 from repstream.embedded import EmbeddedBroker
 from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection, ensure_topics
+from repstream.kafka import KafkaConnection, ensure_topics, unassigned_partitions
 from repstream.messages import DEAD_LETTER, SAMPLES, Packet, encode
 from repstream.model import Model, load_model
 from repstream.recording import Recording
@@ -397,3 +397,16 @@ def test_what_a_silent_device_held_back_comes_out_once_and_its_session_goes_on_u
         expected = expected_predictions(["spar/s08-left-ROW-1"], model)
         rest = [k for k in range(len(expected)) if k * 25 >= 410]
         wait_until(lambda: numbers() == [*range(11), *rest], f"the rest, once each; found {numbers()}")
+
+
+def test_partitions_of_a_group_that_all_have_left_count_as_nobodys(broker: EmbeddedBroker) -> None:
+    """A member whose client has stopped beating unknowingly sees by this that it must join again."""
+    connection = KafkaConnection(broker.bootstrap_servers)
+    ensure_topics(connection)
+    consumer = connection.consumer(group_id="left")
+    consumer.subscribe([SAMPLES])
+    wait_until(lambda: consumer.poll(timeout_ms=200) is not None and len(consumer.assignment()) == 4, "it has all four")
+    assert unassigned_partitions(connection, "left", SAMPLES) == set()
+    consumer.close()
+    wait_until(lambda: unassigned_partitions(connection, "left", SAMPLES) == {0, 1, 2, 3}, "nobody has them")
+    assert unassigned_partitions(connection, "never-there", SAMPLES) == set()

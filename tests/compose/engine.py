@@ -104,7 +104,7 @@ class Stack:
             file.writelines(f"{name}={value}\n" for name, value in settings.items())
         files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "kafka-on-host.yml"]
         if not with_grafana:
-            files.append(STAND_INS / "without-grafana.yml")
+            files.append(HERE / "without-grafana.yml")
         if not self.has_accounts:
             files.append(HERE / "mongo-without-accounts.yml")
         self._command = ["docker", "compose", "--project-name", self.project, "--project-directory", str(ROOT)]
