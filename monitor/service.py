@@ -58,6 +58,7 @@ _TELL_EVERY_S = 0.2
 # What is known of devices is written down no more often; what came since is read again.
 _CHECKPOINT_S = 30.0
 _TRANSACTION_TIMEOUT_MS = 30_000
+_ASK_MS = 10_000
 # New partitions of a topic are noticed within this.
 _LOOK_AROUND_S = 30.0
 _SILENT_S = 30.0
@@ -261,7 +262,7 @@ class Monitor:
             consumer.seek_to_beginning(*ledgers)
         for tp, position in alarms_read.items():
             consumer.seek(tp, position)
-        commits = {tp: consumer.committed(tp, metadata=True, timeout_ms=10_000) for tp in partitions}
+        commits = {tp: consumer.committed(tp, metadata=True, timeout_ms=_ASK_MS) for tp in partitions}
         self._held = {tp: self._restored(tp, commit) for tp, commit in commits.items()}
         for tp, commit in commits.items():
             held = self._held[tp]
@@ -308,15 +309,15 @@ class Monitor:
         book = AlarmBook()
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        while any(consumer.position(tp) < ends[tp] for tp in partitions) and not self.stopping():
+        ends = consumer.end_offsets(partitions, timeout_ms=_ASK_MS)
+        while any(_position(consumer, tp) < ends[tp] for tp in partitions) and not self.stopping():
             for records in consumer.poll(timeout_ms=_POLL_MS).values():
                 for alarm in _alarms(records):
                     book.add(alarm)
         with self._lock:
             self._book = book
         self.metrics.show_alarms(book)
-        return {tp: consumer.position(tp) for tp in partitions}
+        return {tp: _position(consumer, tp) for tp in partitions}
 
     def _loop(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
         committed_s = looked_s = time.monotonic()
@@ -440,7 +441,7 @@ class Monitor:
                 producer.abort_transaction()
             raise
         for tp, held in self._held.items():
-            held.committed = max(held.committed, consumer.position(tp))
+            held.committed = max(held.committed, _position(consumer, tp))
         self._untold = []
         for alarm in told:
             log.info("alarm %s %s: %s", alarm.id, "ended" if alarm.ended else "begins", alarm.text)
@@ -451,12 +452,12 @@ class Monitor:
     def _checkpoint(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
         """Write down what is known of devices, of the partitions that are not being read again."""
         for tp, held in self._held.items():
-            position = consumer.position(tp)
+            position = _position(consumer, tp)
             if held.watch is not None and position >= held.committed:
                 held.pointer = state_topic.write(producer, self._state_topic, tp.partition, held.watch.dump(), position)
 
     def _offset(self, consumer: KafkaConsumer, tp: TopicPartition, held: _Held) -> OffsetAndMetadata:
-        position = consumer.position(tp)
+        position = _position(consumer, tp)
         place = _Place(min([*self._firsts[tp].values(), position]))
         if held.pointer is not None:
             p = held.pointer
@@ -467,7 +468,7 @@ class Monitor:
     def _show_lag(self, consumer: KafkaConsumer) -> None:
         lag: dict[str, int] = defaultdict(int)
         for tp in consumer.assignment():
-            lag[tp.topic] += max((consumer.highwater(tp) or 0) - consumer.position(tp), 0)
+            lag[tp.topic] += max((consumer.highwater(tp) or 0) - _position(consumer, tp), 0)
         for topic, behind in lag.items():
             self.metrics.lag.labels(topic).set(behind)
 
@@ -492,7 +493,7 @@ class Monitor:
 
     def _look_at_all(self, consumer: KafkaConsumer, result: PassResult) -> None:
         """See what holds for all devices; not while what was told already is being read again."""
-        if not result.rows or any(consumer.position(tp) < held.committed for tp, held in self._held.items()):
+        if not result.rows or any(_position(consumer, tp) < held.committed for tp, held in self._held.items()):
             return
         newest = self._state.newest_window
         assert newest is not None
@@ -510,6 +511,19 @@ def _alarms(records: list[Any]) -> Iterator[Alarm]:
             yield messages.decode_alarm(record.value or b"")
         except MessageError as error:
             log.warning("%s-%d offset %d: %s", ALARMS, record.partition, record.offset, error)
+
+
+def _position(consumer: KafkaConsumer, tp: TopicPartition) -> int:
+    """Where reading goes on.
+
+    The client asks Kafka about it after a change of leader, for ever where that was killed in the midst of it;
+    a new client does not.
+    """
+    began = time.monotonic()
+    position = consumer.position(tp, timeout_ms=_ASK_MS)
+    if position is None or time.monotonic() - began >= _ASK_MS / 1e3:
+        raise BrokerUnavailableError(f"{tp.topic}-{tp.partition}: Kafka does not say where reading goes on")
+    return int(position)
 
 
 def _partitions(consumer: KafkaConsumer, *topics: str) -> list[TopicPartition]:
