@@ -15,15 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from repstream.embedded_process import HOST
 from repstream.errors import BrokerError, RepstreamError
-from repstream.kafka import KafkaConnection, KafkaConsumer, TopicPartition, translated
+from repstream.kafka import KafkaConnection, translated
 from repstream.messages import PREDICTIONS, SAMPLES, Prediction, decode_prediction
 
 _POLL_MS = 100
 _READ_TIMEOUT_S = 30.0
-
-
-def _partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    return [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
 class PredictionReader:
@@ -46,7 +42,7 @@ class PredictionReader:
         self.failure: Exception | None = None
         with translated("following the predictions"):
             self._consumer = connection.consumer()
-            partitions = _partitions(self._consumer, PREDICTIONS)
+            partitions = self._consumer.partitions_of(PREDICTIONS)
             self._consumer.assign(partitions)
             self._consumer.seek_to_beginning(*partitions)
         self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
@@ -83,7 +79,7 @@ def read_all(connection: KafkaConnection, topic: str) -> Iterator[Any]:
     with translated(f"reading {topic}"):
         consumer = connection.consumer(max_partition_fetch_bytes=4_194_304, fetch_max_wait_ms=50)
         try:
-            partitions = _partitions(consumer, topic)
+            partitions = consumer.partitions_of(topic)
             ends = consumer.end_offsets(partitions)
             consumer.assign(partitions)
             consumer.seek_to_beginning(*partitions)
@@ -106,8 +102,8 @@ class Backlog:
         with translated("asking how far the predictor is"):
             self._consumer = connection.consumer(group_id=group)
             self._uncommitted = connection.consumer(isolation_level="read_uncommitted")
-            self._samples = _partitions(self._consumer, SAMPLES)
-            self._predictions = _partitions(self._consumer, PREDICTIONS)
+            self._samples = self._consumer.partitions_of(SAMPLES)
+            self._predictions = self._consumer.partitions_of(PREDICTIONS)
 
     def packets(self) -> int:
         """Count packets whose predictions are not committed."""

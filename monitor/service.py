@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,9 +36,9 @@ from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
 from repstream.kafka import (
     KafkaConnection,
     KafkaConsumer,
-    KafkaProducer,
     OffsetAndMetadata,
     TopicPartition,
+    TransactionalProducer,
     ensure_topics,
     keep_working,
     translated,
@@ -58,7 +58,6 @@ _TELL_EVERY_S = 0.2
 # What is known of devices is written down no more often; what came since is read again.
 _CHECKPOINT_S = 30.0
 _TRANSACTION_TIMEOUT_MS = 30_000
-_ASK_MS = 10_000
 # New partitions of a topic are noticed within this.
 _LOOK_AROUND_S = 30.0
 _SILENT_S = 30.0
@@ -233,11 +232,10 @@ class Monitor:
             return
         ensure_topics(self.connection, extra={self._state_topic: TOPIC_CONFIG})
         with translated("working with Kafka"):
-            producer = self.connection.producer(
-                transactional_id=self.settings.group, transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS, linger_ms=1
+            producer = self.connection.transactional_producer(
+                self.settings.group, _TRANSACTION_TIMEOUT_MS, [ALARMS, self._state_topic], self.settings.group
             )
             try:
-                producer.init_transactions()
                 consumer = self.connection.consumer(group_id=self.settings.group, max_poll_records=_POLL_RECORDS)
                 try:
                     self._restore(consumer)
@@ -256,14 +254,16 @@ class Monitor:
         Ledgers are read from their beginning, and no offset of theirs is committed: the topic is compacted.
         """
         alarms_read = self._read_alarms(consumer)
-        partitions, ledgers = _partitions(consumer, PREDICTIONS, LABELS), _partitions(consumer, LEDGER)
+        partitions, ledgers = consumer.partitions_of(PREDICTIONS, LABELS), consumer.partitions_of(LEDGER)
         consumer.assign(partitions + ledgers + list(alarms_read))
         if ledgers:
             consumer.seek_to_beginning(*ledgers)
         for tp, position in alarms_read.items():
             consumer.seek(tp, position)
-        commits = {tp: consumer.committed(tp, metadata=True, timeout_ms=_ASK_MS) for tp in partitions}
-        self._held = {tp: self._restored(tp, commit) for tp, commit in commits.items()}
+        commits = {tp: consumer.committed(tp, metadata=True) for tp in partitions}
+        self._held = {tp: _Held(commit.offset if commit else 0) for tp, commit in commits.items()}
+        if self._drift is not None:
+            self._restore_watches(self._drift, {tp: c for tp, c in commits.items() if tp.topic == PREDICTIONS})
         for tp, commit in commits.items():
             held = self._held[tp]
             if commit is None:
@@ -285,41 +285,37 @@ class Monitor:
         self.metrics.forget_counts(self._state)
         log.info("reading %d partitions of %s and %s", len(partitions), PREDICTIONS, LABELS)
 
-    def _restored(self, tp: TopicPartition, commit: Any) -> _Held:
-        """Read back what was known of a partition's devices."""
-        held = _Held(commit.offset if commit else 0)
-        if tp.topic != PREDICTIONS or self._drift is None:
-            return held
-        held.watch = DeviceWatch(self._drift, self.model.id)
-        stored = state_topic.read(
-            self.connection, self._state_topic, {tp: (commit.offset, commit.metadata or "") if commit else None}
-        )[tp]
-        held.watched_from, held.pointer = stored.position, stored.pointer
-        if stored.data is not None:
-            try:
-                held.watch.load(stored.data)
-            except MessageError as error:
-                log.warning("%s: %s; devices are watched anew from offset %d", tp, error, held.committed)
-                held.watched_from, held.pointer = held.committed, None
-        return held
+    def _restore_watches(self, drift: DriftModel, commits: Mapping[TopicPartition, Any]) -> None:
+        """Read back what was known of the devices."""
+        texts = {tp: (commit.offset, commit.metadata or "") if commit else None for tp, commit in commits.items()}
+        for tp, stored in state_topic.read(self.connection, self._state_topic, texts).items():
+            held = self._held[tp]
+            held.watch = DeviceWatch(drift, self.model.id)
+            held.watched_from, held.pointer = stored.position, stored.pointer
+            if stored.data is not None:
+                try:
+                    held.watch.load(stored.data)
+                except MessageError as error:
+                    log.warning("%s: %s; devices are watched anew from offset %d", tp, error, held.committed)
+                    held.watched_from, held.pointer = held.committed, None
 
     def _read_alarms(self, consumer: KafkaConsumer) -> dict[TopicPartition, int]:
         """Read what has been told so far; return how far."""
-        partitions = _partitions(consumer, ALARMS)
+        partitions = consumer.partitions_of(ALARMS)
         book = AlarmBook()
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions, timeout_ms=_ASK_MS)
-        while any(_position(consumer, tp) < ends[tp] for tp in partitions) and not self.stopping():
+        ends = consumer.end_offsets(partitions)
+        while any(consumer.position(tp) < ends[tp] for tp in partitions) and not self.stopping():
             for records in consumer.poll(timeout_ms=_POLL_MS).values():
                 for alarm in _alarms(records):
                     book.add(alarm)
         with self._lock:
             self._book = book
         self.metrics.show_alarms(book)
-        return {tp: _position(consumer, tp) for tp in partitions}
+        return {tp: consumer.position(tp) for tp in partitions}
 
-    def _loop(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
+    def _loop(self, consumer: KafkaConsumer, producer: TransactionalProducer) -> None:
         committed_s = looked_s = time.monotonic()
         dirty = False
         while True:
@@ -347,7 +343,7 @@ class Monitor:
                 self._look_around(consumer)
 
     def _look_around(self, consumer: KafkaConsumer) -> None:
-        if set(_partitions(consumer, PREDICTIONS, LABELS)) != set(self._held):
+        if set(consumer.partitions_of(PREDICTIONS, LABELS)) != set(self._held):
             raise BrokerUnavailableError("the topics have other partitions than before")
         for held in self._held.values():
             if held.watch is not None:
@@ -418,11 +414,10 @@ class Monitor:
             del firsts[number]
         return held.watch.add(watched) if held.watch is not None else []
 
-    def _commit(self, consumer: KafkaConsumer, producer: KafkaProducer, now: float) -> None:
+    def _commit(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
         """Tell alarms and commit, in one transaction."""
         told = self._untold
-        producer.begin_transaction()
-        try:
+        with producer.transaction():
             for alarm in told:
                 producer.send(
                     ALARMS,
@@ -435,13 +430,8 @@ class Monitor:
                 self._checkpoint_at_s = now
             offsets = {tp: self._offset(consumer, tp, held) for tp, held in self._held.items()}
             producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
-            producer.commit_transaction()
-        except Exception:
-            with contextlib.suppress(Exception):  # the first failure is the one to tell
-                producer.abort_transaction()
-            raise
         for tp, held in self._held.items():
-            held.committed = max(held.committed, _position(consumer, tp))
+            held.committed = max(held.committed, consumer.position(tp))
         self._untold = []
         for alarm in told:
             log.info("alarm %s %s: %s", alarm.id, "ended" if alarm.ended else "begins", alarm.text)
@@ -449,15 +439,15 @@ class Monitor:
                 self.metrics.alarms_total.labels(alarm.cause, alarm.scope).inc()
                 self._on_alarm(alarm)
 
-    def _checkpoint(self, consumer: KafkaConsumer, producer: KafkaProducer) -> None:
+    def _checkpoint(self, consumer: KafkaConsumer, producer: TransactionalProducer) -> None:
         """Write down what is known of devices, of the partitions that are not being read again."""
         for tp, held in self._held.items():
-            position = _position(consumer, tp)
+            position = consumer.position(tp)
             if held.watch is not None and position >= held.committed:
                 held.pointer = state_topic.write(producer, self._state_topic, tp.partition, held.watch.dump(), position)
 
     def _offset(self, consumer: KafkaConsumer, tp: TopicPartition, held: _Held) -> OffsetAndMetadata:
-        position = _position(consumer, tp)
+        position = consumer.position(tp)
         place = _Place(min([*self._firsts[tp].values(), position]))
         if held.pointer is not None:
             p = held.pointer
@@ -468,7 +458,7 @@ class Monitor:
     def _show_lag(self, consumer: KafkaConsumer) -> None:
         lag: dict[str, int] = defaultdict(int)
         for tp in consumer.assignment():
-            lag[tp.topic] += max((consumer.highwater(tp) or 0) - _position(consumer, tp), 0)
+            lag[tp.topic] += max((consumer.highwater(tp) or 0) - consumer.position(tp), 0)
         for topic, behind in lag.items():
             self.metrics.lag.labels(topic).set(behind)
 
@@ -493,7 +483,7 @@ class Monitor:
 
     def _look_at_all(self, consumer: KafkaConsumer, result: PassResult) -> None:
         """See what holds for all devices; not while what was told already is being read again."""
-        if not result.rows or any(_position(consumer, tp) < held.committed for tp, held in self._held.items()):
+        if not result.rows or any(consumer.position(tp) < held.committed for tp, held in self._held.items()):
             return
         newest = self._state.newest_window
         assert newest is not None
@@ -511,24 +501,3 @@ def _alarms(records: list[Any]) -> Iterator[Alarm]:
             yield messages.decode_alarm(record.value or b"")
         except MessageError as error:
             log.warning("%s-%d offset %d: %s", ALARMS, record.partition, record.offset, error)
-
-
-def _position(consumer: KafkaConsumer, tp: TopicPartition) -> int:
-    """Where reading goes on.
-
-    The client asks Kafka about it after a change of leader, for ever where that was killed in the midst of it;
-    a new client does not.
-    """
-    began = time.monotonic()
-    position = consumer.position(tp, timeout_ms=_ASK_MS)
-    if position is None or time.monotonic() - began >= _ASK_MS / 1e3:
-        raise BrokerUnavailableError(f"{tp.topic}-{tp.partition}: Kafka does not say where reading goes on")
-    return int(position)
-
-
-def _partitions(consumer: KafkaConsumer, *topics: str) -> list[TopicPartition]:
-    return [
-        TopicPartition(topic, number)
-        for topic in topics
-        for number in sorted(consumer.partitions_for_topic(topic) or ())
-    ]

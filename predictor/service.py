@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from kafka import ConsumerRebalanceListener
-from kafka.admin import MemberToRemove
 from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits
 
@@ -31,11 +29,13 @@ from predictor.metrics import PredictorMetrics
 from repstream import messages
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
 from repstream.kafka import (
+    ConsumerRebalanceListener,
     KafkaConnection,
     KafkaConsumer,
-    KafkaProducer,
+    MemberToRemove,
     OffsetAndMetadata,
     TopicPartition,
+    TransactionalProducer,
     ensure_topics,
     keep_working,
     translated,
@@ -231,14 +231,13 @@ class Predictor:
         self.metrics.restart_counts()
         group = self.settings.group
         with translated("working with Kafka"):
-            producer = self.connection.producer(
-                transactional_id=f"{group}.{instance}",
-                transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
-                linger_ms=1,
+            producer = self.connection.transactional_producer(
+                f"{group}.{instance}",
+                _TRANSACTION_TIMEOUT_MS,
+                [PREDICTIONS, DEAD_LETTER, LEDGER, self._state_topic],
+                group,
             )
             try:
-                # Also ends what a former holder of this name left open.
-                producer.init_transactions()
                 consumer = self.connection.consumer(
                     group_id=group,
                     group_instance_id=instance,
@@ -269,7 +268,7 @@ class Predictor:
                 admin.close()
         log.info("left group %s", group)
 
-    def _loop(self, consumer: KafkaConsumer, producer: KafkaProducer, instance: str) -> None:
+    def _loop(self, consumer: KafkaConsumer, producer: TransactionalProducer, instance: str) -> None:
         housekeeping_s = checked_s = time.monotonic()
         orphans: set[int] = set()
         while not self.stopping():
@@ -338,7 +337,7 @@ class Predictor:
         self._progress_s = now
 
     def _process(
-        self, records: dict[TopicPartition, list[Any]], consumer: KafkaConsumer, producer: KafkaProducer
+        self, records: dict[TopicPartition, list[Any]], consumer: KafkaConsumer, producer: TransactionalProducer
     ) -> None:
         """Take one poll's packets to committed predictions."""
         began = time.monotonic()
@@ -401,7 +400,7 @@ class Predictor:
     def _commit(
         self,
         consumer: KafkaConsumer,
-        producer: KafkaProducer,
+        producer: TransactionalProducer,
         moved: Sequence[TopicPartition],
         finished: FinishedWindows | None,
         rejected: Sequence[tuple[Any, MessageError]],
@@ -409,8 +408,7 @@ class Predictor:
     ) -> None:
         """Predict, and deliver everything in one transaction; the `last` one tells every ledger."""
         predictions = self._predict(finished) if finished else []
-        producer.begin_transaction()
-        try:
+        with producer.transaction():
             for prediction in predictions:
                 producer.send(
                     PREDICTIONS,
@@ -441,16 +439,11 @@ class Predictor:
                 text = messages.encode(held.pointer).decode() if held.pointer else ""
                 offsets[tp] = OffsetAndMetadata(held.next_offset, text, -1)
             producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
-            producer.commit_transaction()
-        except Exception:
-            with contextlib.suppress(Exception):  # the first failure is the one to tell
-                producer.abort_transaction()
-            raise
         for tp in moved:
             self._assigned[tp].committed = self._assigned[tp].next_offset
         self._count(predictions, rejected)
 
-    def _send_ledger(self, producer: KafkaProducer, tp: TopicPartition, held: _Assigned) -> None:
+    def _send_ledger(self, producer: TransactionalProducer, tp: TopicPartition, held: _Assigned) -> None:
         group = self.settings.group
         entry = LedgerEntry(
             group=group,
@@ -531,7 +524,7 @@ class Predictor:
             self.metrics.rejected.labels(error.reason).inc()
             log.warning("dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error)
 
-    def _keep_house(self, consumer: KafkaConsumer, producer: KafkaProducer, now: float) -> None:
+    def _keep_house(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
         self._lag = 0
         devices = 0
         for tp, held in self._assigned.items():
@@ -550,7 +543,7 @@ class Predictor:
                 self._commit(consumer, producer, [tp], finished, [])
 
 
-def _send_dead_letter(producer: KafkaProducer, record: Any, error: MessageError) -> None:
+def _send_dead_letter(producer: TransactionalProducer, record: Any, error: MessageError) -> None:
     headers = [
         ("reason", error.reason.encode()),
         ("detail", error.detail[:1000].encode()),

@@ -10,7 +10,7 @@ from predictor import checkpoint
 from predictor.engine import Partition
 from repstream import state_topic
 from repstream.errors import MessageError
-from repstream.kafka import KafkaConnection, KafkaProducer, TopicPartition
+from repstream.kafka import KafkaConnection, TopicPartition, TransactionalProducer
 from repstream.state_topic import Pointer
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Restored:
 
 
 def write(
-    producer: KafkaProducer, topic: str, number: int, partition: Partition, offset: int, window: int, hop: int
+    producer: TransactionalProducer, topic: str, number: int, partition: Partition, offset: int, window: int, hop: int
 ) -> Pointer:
     """Send a checkpoint within the open transaction and return what points to it."""
     return state_topic.write(producer, topic, number, checkpoint.dump(partition, window, hop), offset)

@@ -21,7 +21,7 @@ from typing import Any
 from producer.inject import Fault, parse_fault
 from producer.pace import Pace
 from repstream.errors import BrokerError, MessageError, SettingsError
-from repstream.kafka import KafkaConnection, KafkaConsumer, KafkaProducer, TopicPartition, ensure_topics, translated
+from repstream.kafka import KafkaConnection, KafkaConsumer, KafkaProducer, ensure_topics, translated
 from repstream.messages import CONTROL, ControlCommand, ProducerStatus, decode_control, encode
 
 log = logging.getLogger(__name__)
@@ -217,7 +217,7 @@ class Control:
         consumer = self._connection.consumer(fetch_max_wait_ms=_POLL_MS)
         producer = self._connection.producer(linger_ms=0)
         try:
-            partitions = [TopicPartition(CONTROL, p) for p in sorted(consumer.partitions_for_topic(CONTROL) or ())]
+            partitions = consumer.partitions_of(CONTROL)
             consumer.assign(partitions)
             consumer.seek_to_end(*partitions)
             for tp in partitions:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from producer.schedule import Delivered, LogState, ProducerSettings, Wearer
-from repstream.kafka import KafkaConnection, TopicPartition, translated
+from repstream.kafka import KafkaConnection, translated
 from repstream.messages import LABELS, SAMPLES
 from repstream.recording import Recording
 
@@ -151,11 +151,7 @@ def read_log(
     with translated("reading how far the sessions got"):
         consumer = connection.consumer(max_partition_fetch_bytes=4_194_304, fetch_max_wait_ms=50)
         try:
-            partitions = [
-                TopicPartition(topic, p)
-                for topic in (SAMPLES, LABELS)
-                for p in sorted(consumer.partitions_for_topic(topic) or ())
-            ]
+            partitions = consumer.partitions_of(SAMPLES, LABELS)
             ends = consumer.end_offsets(partitions)
             begins = consumer.beginning_offsets(partitions)
             left = {tp for tp in partitions if begins[tp] < ends[tp]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -191,9 +190,8 @@ class _Outbox:
         """Let the client go; where something is left to send, without it."""
         if self.in_flight or self.failed:
             # close() alone would wait for what cannot be delivered, and then raise.
-            self._producer._sender.force_close()
-            self._producer._sender.join(5.0)
-        with contextlib.suppress(Exception):
+            self._producer.abandon()
+        else:
             self._producer.close(timeout=5.0)
 
 

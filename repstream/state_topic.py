@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from repstream.errors import BrokerUnavailableError
-from repstream.kafka import KafkaConnection, KafkaConsumer, KafkaProducer, TopicPartition
+from repstream.kafka import KafkaConnection, KafkaConsumer, TopicPartition, TransactionalProducer
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Stored:
     pointer: Pointer | None
 
 
-def write(producer: KafkaProducer, topic: str, number: int, data: bytes, offset: int) -> Pointer:
+def write(producer: TransactionalProducer, topic: str, number: int, data: bytes, offset: int) -> Pointer:
     """Send a partition's state within the open transaction and return what points to it.
 
     Parameters

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kafka import ConsumerRebalanceListener
 from prometheus_client import CollectorRegistry
 
 from repstream import messages
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
 from repstream.kafka import (
+    ConsumerRebalanceListener,
     KafkaConnection,
     KafkaConsumer,
     OffsetAndMetadata,
@@ -224,7 +224,7 @@ class Sink:
         self._pending.clear()
         ours = sorted(consumer.assignment())
         for tp in ours:
-            committed = consumer.committed(tp, timeout_ms=10_000)
+            committed = consumer.committed(tp)
             if committed is None:
                 consumer.seek_to_beginning(tp)
             else:

@@ -88,7 +88,7 @@ class SampleTap:
         """Read until nobody looks any more, or Kafka fails."""
         consumer = self._connection.consumer(fetch_max_wait_ms=_POLL_MS, allow_auto_create_topics=False)
         try:
-            everything = [TopicPartition(SAMPLES, p) for p in sorted(consumer.partitions_for_topic(SAMPLES) or ())]
+            everything = consumer.partitions_of(SAMPLES)
             if not everything:
                 self._stopping.wait(_IDLE_S)
                 return

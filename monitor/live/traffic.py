@@ -143,8 +143,8 @@ class TrafficWatch:
             isolation_level="read_committed",
         )
         try:
-            samples = _partitions(consumer, SAMPLES)
-            control = _partitions(consumer, CONTROL)
+            samples = consumer.partitions_of(SAMPLES)
+            control = consumer.partitions_of(CONTROL)
             if control:
                 # From a minute ago: statuses come each second, and none is missed in between.
                 _assign_from(consumer, control, time.time() - 2 * _GONE_AFTER_S)
@@ -166,7 +166,7 @@ class TrafficWatch:
         if len(ends) != len(samples):
             raise BrokerUnavailableError("Kafka does not say how long the topic samples is")
         total = sum(ends.values())
-        committed = [consumer.committed(tp, timeout_ms=5_000) for tp in samples]
+        committed = [consumer.committed(tp) for tp in samples]
         lag = None
         if any(c is not None for c in committed):
             lag = sum(max(ends[tp] - (c or 0), 0) for tp, c in zip(samples, committed, strict=True))
@@ -201,10 +201,6 @@ class TrafficWatch:
             # By its own clock: what was said long ago is no sign of life.
             age_s = max(time.time() - message.at, 0.0)
             self._statuses[message.producer] = (time.monotonic() - age_s, message)
-
-
-def _partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    return [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
 def _assign_from(consumer: KafkaConsumer, partitions: list[TopicPartition], from_s: float) -> None:

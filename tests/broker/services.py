@@ -19,7 +19,7 @@ import numpy as np
 
 from repstream import messages
 from repstream.catalogue import resolve
-from repstream.kafka import KafkaConnection, TopicPartition
+from repstream.kafka import KafkaConnection
 from repstream.model import Model
 from repstream.scoring import score
 
@@ -39,7 +39,10 @@ def start_service(*arguments: str, log: Path | None = None) -> subprocess.Popen[
     output = log.open("ab") if log else subprocess.DEVNULL
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "repstream", *arguments], stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "repstream", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         )
     finally:
         if log:
@@ -57,14 +60,14 @@ def service(*arguments: str, log: Path | None = None) -> Iterator[subprocess.Pop
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, timeout_s: float = 30.0) -> int:
-    """End a process and return its exit code."""
+    """End a process and return its exit code; one that does not end writes into its log where it stands."""
     if process.poll() is None:
         os.kill(process.pid, how)
     try:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        os.kill(process.pid, signal.SIGABRT)  # faulthandler prints the stack of every thread
+        process.wait(timeout_s)
         raise
 
 
@@ -76,8 +79,7 @@ def read_topic(bootstrap_servers: str, topic: str, isolation: str = "read_commit
     """Read all that stands in a topic now."""
     consumer = KafkaConnection(bootstrap_servers).consumer(isolation_level=isolation)
     try:
-        numbers = consumer.partitions_for_topic(topic) or set()
-        partitions = [TopicPartition(topic, p) for p in sorted(numbers)]
+        partitions = consumer.partitions_of(topic)
         if not partitions:
             return []  # nobody has made the topic yet
         consumer.assign(partitions)
