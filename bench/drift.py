@@ -25,7 +25,7 @@ from repstream.device_drift import Array, Calibration, DeviceDrift
 from repstream.drift_model import DriftModel, load_drift
 from repstream.errors import ModelError
 from repstream.model import Model, load_model
-from repstream.recording import SIDE_CODES, Recording
+from repstream.recording import Recording
 from repstream.signal_recogniser import VARIANTS
 from repstream.signal_summary import EVERY_S
 from repstream.windows import cut
@@ -33,7 +33,7 @@ from training.calibrate import FALSE_ALARMS_A_DAY, learn
 from training.recipes import find_recipe
 from training.recogniser import HOP
 from training.train import without_labels
-from training.wear import ROWS_AN_HOUR, Judge, sessions
+from training.wear import ROWS_AN_HOUR, Judge, follow, resample, sessions
 
 Progress = Callable[[str], None]
 Figures = dict[str, Any]
@@ -169,17 +169,9 @@ def _judge(model: Model, found: DriftModel) -> Judge:
 def _wear(task: tuple[_Knowledge, float, int]) -> Figures:
     """Wear without a fault: when alarms began."""
     known, hours, seed = task
-    device = DeviceDrift()
-    at_s, alarms = 0.0, []
-    for session in sessions(known.recordings, np.random.default_rng(seed)):
-        for row, exercise in zip(*known.judge.rows(session), strict=True):
-            at_s += EVERY_S
-            change = device.step(row, exercise, at_s, known.calibration)
-            if change is not None and change.began:
-                alarms.append((at_s, VARIANTS[change.variant].cause))
-        if at_s >= hours * 3600.0:
-            return {"device": known.recordings[0].device, "hours": at_s / 3600.0, "alarms": alarms}
-    raise AssertionError("sessions end never")
+    wear = resample(known.judge, known.recordings, hours, seed)
+    alarms = [(at_s, VARIANTS[c.variant].cause) for at_s, c in follow(wear, known.calibration) if c.began]
+    return {"device": wear.device, "hours": wear.hours, "alarms": alarms}
 
 
 def _stable(found: Sequence[Figures]) -> Figures:
@@ -304,10 +296,8 @@ def _evidently(task: tuple[_Knowledge, Reference, float, int]) -> tuple[int, int
     at_s, began, drifted, tests = 0.0, 0, 0, 0
     was = False
     for session in sessions(known.recordings, np.random.default_rng(seed)):
-        windows = cut(session, model.window, HOP).values
-        features: Array = model.features.compute(
-            windows, np.full(len(windows), SIDE_CODES[session.side], dtype=np.int8)
-        )
+        windows = cut(session, model.window, HOP)
+        features: Array = model.features.compute(windows.values, windows.sides)
         for row in features:
             at_s += EVERY_S
             rows = [*rows[-_EVIDENTLY_ROWS + 1 :], row]

@@ -24,7 +24,7 @@ from repstream.errors import RepstreamError
 from repstream.kafka import KafkaConnection, ensure_topics
 from repstream.messages import PREDICTIONS, Prediction, prediction_id
 from repstream.model import Model
-from repstream.recording import SIDE_CODES, Recording
+from repstream.recording import Recording
 from repstream.scoring import score
 from repstream.signal_summary import every, summarise
 
@@ -114,8 +114,7 @@ def _story(recording: Recording, model: Model) -> Iterator[Prediction]:
     """A recording's predictions, as the predictor makes them."""
     scores = score(recording, model)
     windows = scores.windows
-    sides = np.full(len(windows.index), SIDE_CODES[recording.side], dtype=np.int8)
-    signals = summarise(windows.values, sides).astype(np.float64).round(5).tolist()
+    signals = summarise(windows.values, windows.sides).astype(np.float64).round(5).tolist()
     for i, (features, row) in enumerate(zip(scores.features.tolist(), scores.probabilities.tolist(), strict=True)):
         top = int(np.argmax(row))
         yield Prediction(

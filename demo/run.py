@@ -24,14 +24,15 @@ from rich.console import Console
 from rich.live import Live as LiveDisplay
 
 from demo import table
-from demo.children import Child
 from demo.ledger import Outcome, Rows, compare, expected_by_engine, expected_by_score
 from demo.live import Live, Percentiles, Rate
 from demo.roster import Roster
+from demo.services import start
 from demo.topics import Backlog, PredictionReader, ask, predictor_counts, read_all
 from demo.verdicts import EVERY_S, found_by, verdicts
 from producer.schedule import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.catalogue import catalogue, resolve
+from repstream.children import Child
 from repstream.embedded import EmbeddedBroker
 from repstream.embedded_process import HOST, free_port
 from repstream.errors import RecordingError, RepstreamError
@@ -202,14 +203,14 @@ def run(
         arguments = ["--bootstrap-servers", f"{HOST}:{kafka_port}", "--model", model.id, "--group", GROUP]
         arguments += ["--models-dir", str(models_dir), "--lateness", str(LATENESS_S), "--metrics-port", str(port)]
         say(f"starting the predictor, model {model.id}")
-        predictor = stack.enter_context(Child("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
+        predictor = stack.enter_context(start("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
         broker = stack.enter_context(EmbeddedBroker.start(port=kafka_port, progress=say))
         stack.callback(predictor.stop)  # while there is a Kafka to leave in order
         page_port = settings.port or _page_port(settings.port, kafka_port, port)
         arguments = ["--bootstrap-servers", broker.bootstrap_servers, "--model", model.id, "--group", MONITOR_GROUP]
         arguments += ["--models-dir", str(models_dir), "--predictor-group", GROUP, "--port", str(page_port)]
         arguments += ["--every", str(EVERY_S), "--reports", str(logs / "reports")]
-        monitor = stack.enter_context(Child("monitor", arguments, logs / "monitor.log", _MONITOR_GRACE_S, logs))
+        monitor = stack.enter_context(start("monitor", arguments, logs / "monitor.log", _MONITOR_GRACE_S, logs))
         stack.callback(monitor.stop)
         connection = KafkaConnection(broker.bootstrap_servers)
         ensure_topics(connection)
@@ -223,7 +224,7 @@ def run(
         if not stopping.is_set():
             arguments = ["--bootstrap-servers", broker.bootstrap_servers, *_producer_arguments(settings), "--", *names]
             with (
-                Child("produce", arguments, logs / "producer.log", _PRODUCER_GRACE_S) as producer,
+                start("produce", arguments, logs / "producer.log", _PRODUCER_GRACE_S) as producer,
                 _display(say) as show,
             ):
                 opened(page)

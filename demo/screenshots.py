@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from demo.children import Child
+from demo.services import start
 from demo.topics import ask
 from repstream.catalogue import resolve
 from repstream.embedded import EmbeddedBroker
@@ -95,9 +95,9 @@ def _running(folder: Path) -> Iterator[str]:
         watch = ["--port", str(port), "--reports", str(folder / "reports"), "--every", "1", "--window", "10"]
         play = ["--loop", "--controllable", "--quiet", "--inject", _TURNED, "--", *_NAMES]
         with (
-            Child("monitor", [*to, *watch, "--current", "3"], folder / "monitor.log", _GRACE_S),
-            Child("predict", to, folder / "predict.log", _GRACE_S),
-            Child("produce", [*to, *play], folder / "produce.log", _GRACE_S),
+            start("monitor", [*to, *watch, "--current", "3"], folder / "monitor.log", _GRACE_S),
+            start("predict", to, folder / "predict.log", _GRACE_S),
+            start("produce", [*to, *play], folder / "produce.log", _GRACE_S),
         ):
             _wait_for(port)
             yield f"http://{HOST}:{port}/"

@@ -7,8 +7,8 @@ import json
 import time
 from typing import Any
 
-from demo.children import Child
 from demo.topics import ask
+from repstream.children import Child
 from repstream.errors import RepstreamError
 
 # The monitor reads at once what the predictor has committed, and looks at it every so often.

@@ -44,7 +44,17 @@ from repstream.kafka import (
     translated,
     wait_for_broker,
 )
-from repstream.messages import ALARMS, LABELS, LEDGER, PREDICTIONS, Alarm, LabelInterval, Prediction
+from repstream.messages import (
+    ALARMS,
+    LABELS,
+    LEDGER,
+    MONITOR_GROUP,
+    PREDICTIONS,
+    PREDICTOR_GROUP,
+    Alarm,
+    LabelInterval,
+    Prediction,
+)
 from repstream.model import Model
 from repstream.state_topic import TOPIC_CONFIG, Pointer, topic_of
 
@@ -78,10 +88,10 @@ class MonitorSettings:
         The predictors whose ledger of samples is shown.
     """
 
-    group: str = "repstream-monitor"
+    group: str = MONITOR_GROUP
     every_s: float = 5.0
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
-    predictor_group: str = "repstream-predictor"
+    predictor_group: str = PREDICTOR_GROUP
 
     def __post_init__(self) -> None:
         if self.every_s <= 0:

@@ -42,7 +42,16 @@ from repstream.kafka import (
     unassigned_partitions,
     wait_for_broker,
 )
-from repstream.messages import DEAD_LETTER, LEDGER, PREDICTIONS, SAMPLES, LedgerEntry, Packet, Prediction
+from repstream.messages import (
+    DEAD_LETTER,
+    LEDGER,
+    PREDICTIONS,
+    PREDICTOR_GROUP,
+    SAMPLES,
+    LedgerEntry,
+    Packet,
+    Prediction,
+)
 from repstream.model import Model
 from repstream.recording import FloatArray
 from repstream.signal_summary import every, summarise
@@ -99,7 +108,7 @@ class PredictorSettings:
         Name within the group; None takes the first that is free on this host.
     """
 
-    group: str = "repstream-predictor"
+    group: str = PREDICTOR_GROUP
     hop: int = 25
     lateness_s: float = 1.0
     batch_packets: int = 4_000

@@ -23,7 +23,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -32,10 +31,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from repstream.children import Guarded
 from repstream.embedded_config import JVM_FLAGS, write_folder
 from repstream.embedded_jars import Kafka, ensure_kafka, file_lock, find_java
 from repstream.embedded_process import HOST, LINUX, free_port, is_free, process_state
-from repstream.errors import BrokerError
+from repstream.errors import BrokerError, RepstreamError
 
 START_TIMEOUT_S = 60.0  # 2–3 s on two idle cores; the rest is for a machine busy with other things
 STOP_TIMEOUT_S = 20.0  # an orderly stop takes 0.5 s; Kafka itself would wait minutes for what cannot come
@@ -99,7 +99,8 @@ class EmbeddedBroker:
         self._detached = detached
         self._heap_mb = 512
         self._log_start = 0  # where in the log this start begins, bytes
-        # The guard of an attached broker, or the JVM itself of a detached one; None if another started it.
+        # An attached broker with its guard, or a detached one's JVM; neither if another process started it.
+        self._guarded: Guarded | None = None
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -233,39 +234,28 @@ class EmbeddedBroker:
             environment["LC_ALL"] = "C.UTF-8"  # in the C locale Java cannot name files beyond ASCII
         self.started_at = time.time()
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
-        with (self.data_dir / "jvm.log").open("wb") as said:
-            if self._detached:
-                # A session of its own, here and below: a terminal's Ctrl-C goes to its whole process group,
-                # and must not take the broker away before its clients have ended.
+        said = self.data_dir / "jvm.log"
+        if self._detached:
+            # A session of its own, here and below: a terminal's Ctrl-C goes to its whole process group,
+            # and must not take the broker away before its clients have ended.
+            with said.open("wb") as output:
                 self._child = subprocess.Popen(
                     command,
                     cwd=self.data_dir,
                     env=environment,
                     stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
+                    stdout=output,
+                    stderr=output,
                     start_new_session=True,
                 )
-                self.pid = self._child.pid
-            else:
-                guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("embedded_guard.py"))]
-                remove = str(self.data_dir) if self._temporary else ""
-                guard += [str(os.getpid()), str(_GUARD_GRACE_S), remove, "--"]
-                self._child = subprocess.Popen(
-                    guard + command,
-                    cwd=self.data_dir,
-                    env=environment,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=said,
-                    bufsize=0,
-                    start_new_session=True,
-                )
-                assert self._child.stdout is not None
-                word, _, rest = self._child.stdout.readline().decode().strip().partition(" ")
-                if word != "pid":
-                    raise BrokerError(f"the embedded broker cannot be started: {rest or 'its guard died'}")
-                self.pid = int(rest)
+            self.pid = self._child.pid
+        else:
+            remove = self.data_dir if self._temporary else None
+            try:
+                self._guarded = Guarded(command, said, _GUARD_GRACE_S, remove, self.data_dir, environment)
+            except RepstreamError as error:
+                raise BrokerError(f"the embedded broker cannot be started: {error}") from error
+            self.pid = self._guarded.pid
         self._record()
 
     def _record(self) -> None:
@@ -344,7 +334,7 @@ class EmbeddedBroker:
 
     def is_alive(self) -> bool:
         """Whether the broker's process runs."""
-        if self._detached and self._child is not None:
+        if self._child is not None:
             self._child.poll()
         state = process_state(self.pid)
         return state is not None and state[0] not in "ZX" and self._token in state[1]
@@ -386,7 +376,7 @@ class EmbeddedBroker:
     def _wait_gone(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if self._detached and self._child is not None:
+            if self._child is not None:
                 self._child.poll()
             state = process_state(self.pid)
             # An empty command is a process whose memory is gone, but whose port and files may not be.
@@ -396,21 +386,10 @@ class EmbeddedBroker:
         return False
 
     def _release(self) -> None:
-        """Let the guard go; the folder's end is in our hands, so it is told to leave that alone."""
-        guard, self._child = self._child, None
-        if guard is None or self._detached:
-            return
-        assert guard.stdin is not None
-        assert guard.stdout is not None
-        with contextlib.suppress(OSError):
-            guard.stdin.write(b"k")
-        guard.stdin.close()
-        guard.stdout.close()
-        try:
-            guard.wait(_GUARD_GRACE_S + 5)
-        except subprocess.TimeoutExpired:
-            guard.kill()
-            guard.wait()
+        """Let the guard go; the folder's end is in our hands."""
+        guarded, self._guarded, self._child = self._guarded, None, None
+        if guarded is not None:
+            guarded.end()
 
     def __enter__(self) -> Self:
         return self

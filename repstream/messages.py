@@ -27,6 +27,10 @@ ALARMS = "alarms"
 LEDGER = "ledger"
 CONTROL = "control"
 
+# Consumer groups, where nobody names others.
+PREDICTOR_GROUP = "repstream-predictor"
+MONITOR_GROUP = "repstream-monitor"
+
 VERSION = 1
 MAX_PACKET_SAMPLES = 500
 # What JSON readers agree on; a checkpoint holds 64 bits.

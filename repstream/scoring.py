@@ -15,16 +15,10 @@ import numpy.typing as npt
 from repstream.features import FeatureSet
 from repstream.messages import prediction_id
 from repstream.model import Model
-from repstream.recording import SIDE_CODES, FloatArray, Recording
+from repstream.recording import FloatArray, Recording
 from repstream.windows import WindowSet, cut
 
 Columns = dict[str, npt.NDArray[Any] | list[Any]]
-
-
-def recording_features(recording: Recording, windows: WindowSet, features: FeatureSet) -> FloatArray:
-    """Compute the features of a recording's windows, shape (n_windows, n_features)."""
-    sides = np.full(len(windows.index), SIDE_CODES[recording.side], dtype=np.int8)
-    return features.compute(windows.values, sides)
 
 
 def feature_table(recordings: Sequence[Recording], features: FeatureSet, window: int, hop: int) -> Columns:
@@ -36,7 +30,7 @@ def feature_table(recordings: Sequence[Recording], features: FeatureSet, window:
     table = _window_columns(parts)
     if any(r.labels is not None for r in recordings):
         table["label"] = _labels(parts)
-    rows = np.concatenate([recording_features(r, w, features) for r, w in parts])
+    rows = np.concatenate([features.compute(w.values, w.sides) for r, w in parts])
     table |= {name: rows[:, i] for i, name in enumerate(features.names)}
     return table
 
@@ -61,7 +55,7 @@ class Scores:
 def score(recording: Recording, model: Model, hop: int | None = None) -> Scores:
     """Predict every window of a recording."""
     windows = cut(recording, model.window, hop or model.hop)
-    features = recording_features(recording, windows, model.features)
+    features = model.features.compute(windows.values, windows.sides)
     return Scores(recording, windows, features, model.predict(features))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repstream.grid import GRID_HZ, GRID_US, GridResampler, Run
-from repstream.recording import FloatArray, IntArray, Recording
+from repstream.recording import SIDE_CODES, FloatArray, IntArray, Recording, SideArray
 
 WINDOW_SAMPLES = 151
 HOP_SAMPLES = 25
@@ -60,6 +60,8 @@ class WindowSet:
         Times of the first and last sample, s from the recording's first sample.
     labels : ndarray of str, shape (n_windows,), or None
         The one label that all samples share, else `TRANSITION`.
+    sides : ndarray, shape (n_windows,)
+        `SIDE_CODES` of the wrist.
     """
 
     values: FloatArray
@@ -67,6 +69,7 @@ class WindowSet:
     start_s: FloatArray
     end_s: FloatArray
     labels: npt.NDArray[np.str_] | None
+    sides: SideArray
 
 
 def runs_of(recording: Recording) -> list[Run]:
@@ -104,6 +107,7 @@ def cut(recording: Recording, window: int = WINDOW_SAMPLES, hop: int = HOP_SAMPL
         index * hop / GRID_HZ,
         (index * hop + window - 1) / GRID_HZ,
         _labels(recording, index, window, hop),
+        np.full(len(index), SIDE_CODES[recording.side], dtype=np.int8),
     )
 
 

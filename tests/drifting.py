@@ -16,10 +16,11 @@ from producer.injector import Injector
 from repstream.drift_model import DriftModel, load_drift
 from repstream.messages import Prediction, prediction_id
 from repstream.model import Model, load_model
-from repstream.recording import SIDE_CODES, Recording
+from repstream.recording import Recording
 from repstream.scoring import score
 from repstream.signal_recogniser import VARIANTS
 from repstream.signal_summary import every, summarise
+from repstream.windows import WindowSet
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,13 +54,11 @@ def with_faults(recording: Recording, *specs: str, start_s: float = 0.0) -> Reco
 
 def summaries(recording: Recording) -> FloatArray:
     """The summaries that a recording's predictions carry, shape (n, n_summary)."""
-    chosen = score(recording, model()).windows.values[:: every(model().hop)]
-    return _summaries(recording, chosen)
+    return _summaries(score(recording, model()).windows)[:: every(model().hop)]
 
 
-def _summaries(recording: Recording, windows: FloatArray) -> FloatArray:
-    sides = np.full(len(windows), SIDE_CODES[recording.side], dtype=np.int8)
-    return summarise(windows, sides).astype(np.float64).round(5)
+def _summaries(windows: WindowSet) -> FloatArray:
+    return summarise(windows.values, windows.sides).astype(np.float64).round(5)
 
 
 def sent_for(recordings: Sequence[Recording], *specs: str) -> list[Prediction]:
@@ -69,7 +68,7 @@ def sent_for(recordings: Sequence[Recording], *specs: str) -> list[Prediction]:
     step = every(model().hop)
     for n, recording in enumerate(recordings):
         scores = score(with_faults(recording, *specs, start_s=start_s), model())
-        signals = _summaries(recording, scores.windows.values)
+        signals = _summaries(scores.windows)
         session = f"{recording.session}.{n}"
         for k, features, chances, signal in zip(
             scores.windows.index.tolist(), scores.features, scores.probabilities, signals, strict=True

@@ -19,9 +19,9 @@ from repstream.signal_recogniser import VARIANTS, pack
 from repstream.tables import write_recording
 from tests.drifting import with_faults
 from tests.support import exercising, failure, success
-from training.calibrate import FALSE_ALARMS_A_DAY, Wear, follow, set_thresholds
+from training.calibrate import FALSE_ALARMS_A_DAY, set_thresholds
 from training.recogniser import HOP, fit_recogniser, summaries_of
-from training.wear import sessions
+from training.wear import Wear, follow, sessions
 
 HOURS = 1
 

@@ -11,7 +11,6 @@ import pytest
 
 from repstream.features import FEATURE_SETS
 from repstream.model import load_model
-from repstream.scoring import recording_features
 from repstream.tables import write_recording
 from repstream.windows import cut
 from tests.support import exercising, failure, make_recording, spar_named, success
@@ -55,7 +54,7 @@ def test_features_are_those_of_the_windows_that_index_start_and_end_say(tmp_path
     assert found["start"] == [40 * k / 50 for k in range(n)]
     assert found["end"] == [(40 * k + 150) / 50 for k in range(n)]
     assert found["label"] == ["ROW"] * n
-    expected = recording_features(recording, windows, FEATURE_SETS["naive-frequency"])
+    expected = FEATURE_SETS["naive-frequency"].compute(windows.values, windows.sides)
     columns = np.array([found[f] for f in FEATURE_SETS["naive-frequency"].names]).T
     assert columns.tobytes() == expected.tobytes()
 

@@ -11,23 +11,22 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from repstream.device_drift import MOST, Array, Calibration, Change, DeviceDrift, N
+from repstream.device_drift import MOST, Array, Calibration, N
 from repstream.drift_model import DriftModel
 from repstream.errors import RecordingError
 from repstream.model import Model
 from repstream.recording import Recording
 from repstream.signal_recogniser import VARIANTS
-from repstream.signal_summary import EVERY_S
 from training.dataset import build_dataset
 from training.novelty import fit_novelty, scaled
 from training.recipes import Recipe, find_recipe, fit
 from training.recogniser import HOP, fit_recogniser
-from training.wear import ROWS_AN_HOUR, Judge, sessions
+from training.wear import ROWS_AN_HOUR, Judge, Wear, follow, resample
 
 FALSE_ALARMS_A_DAY = 1.0
 """The budget: false alarms of all causes together, a device, in 24 hours of stable wear."""
@@ -37,16 +36,6 @@ _LEVEL_QUANTILE, _LEVEL_ABOVE, _LEAST_LEVEL = 90, 2.0, 2.5
 _MARGIN = 1.2
 _LEAST_THRESHOLD = 35.0
 _GROW = 1.1
-
-Rows = tuple[Array, list[str]]
-
-
-@dataclass(frozen=True, eq=False)
-class Wear:
-    """Evidence and predicted exercises of one device's sessions, in order."""
-
-    device: str
-    sessions: list[Rows]
 
 
 def calibrate(
@@ -95,7 +84,8 @@ def calibrate(
             (replace(judges[mine[0].subject][0], novelty=scaled(judges[mine[0].subject][0].novelty, distances)), mine)
             for mine in ([r for r in recordings if r.device == d] for d in devices)
         ]
-        wear = list(pool.map(_wear, [(judge, mine, hours, seed + i) for i, (judge, mine) in enumerate(worn)]))
+        seeds = range(seed, seed + len(worn))
+        wear = list(pool.map(resample, *zip(*worn, strict=True), [hours] * len(worn), seeds))
     calibration, alarms = set_thresholds(wear, progress)
     progress("learning from all of them")
     data = build_dataset(recordings, model.window, model.window)
@@ -142,32 +132,6 @@ def learn(recipe: Recipe, recordings: Sequence[Recording], window: int, seed: in
         classifier = fit(recipe, build_dataset(recordings, window, 25), seed)
     novelty = fit_novelty(features.compute(apart.windows, apart.sides), apart.labels)
     return Judge(fit_recogniser(recordings, seed), novelty, features, classifier, window)
-
-
-def _wear(task: tuple[Judge, list[Recording], float, int]) -> Wear:
-    judge, recordings, hours, seed = task
-    rows: list[Rows] = []
-    n = 0
-    for session in sessions(recordings, np.random.default_rng(seed)):
-        rows.append(judge.rows(session))
-        n += len(rows[-1][1])
-        if n >= hours * ROWS_AN_HOUR:
-            break
-    return Wear(recordings[0].device, rows)
-
-
-def follow(wear: Wear, calibration: Calibration) -> list[tuple[float, Change]]:
-    """Go through a device's wear; return each verdict with when it came, s of wear."""
-    drift = DeviceDrift()
-    found = []
-    at_s = 0.0
-    for evidence, exercises in wear.sessions:
-        for row, exercise in zip(evidence, exercises, strict=True):
-            at_s += EVERY_S
-            change = drift.step(row, exercise, at_s, calibration)
-            if change is not None:
-                found.append((at_s, change))
-    return found
 
 
 def set_thresholds(

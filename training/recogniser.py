@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repstream import signal_faults as faults
-from repstream.recording import SIDE_CODES, FloatArray, Recording
+from repstream.recording import FloatArray, Recording
 from repstream.signal_faults import Laid, SensorFault, SessionSignal
 from repstream.signal_recogniser import FAULT_VARIANTS, SignalRecogniser, normed, squash
 from repstream.signal_summary import EVERY_S, summarise
@@ -118,8 +118,8 @@ def draw_fault(cause: str, sensor: str, rng: Rng) -> tuple[list[SensorChange], f
 
 def summaries_of(recording: Recording) -> npt.NDArray[np.float32]:
     """Summarise a recording's windows as the predictor does, one each `EVERY_S`."""
-    windows = cut(recording, WINDOW_SAMPLES, HOP).values
-    return summarise(windows, np.full(len(windows), SIDE_CODES[recording.side], dtype=np.int8))
+    windows = cut(recording, WINDOW_SAMPLES, HOP)
+    return summarise(windows.values, windows.sides)
 
 
 def fit_recogniser(

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from repstream.device_drift import Array
+from repstream.device_drift import Array, Calibration, Change, DeviceDrift
 from repstream.features import FeatureSet
 from repstream.novelty import Novelty
-from repstream.recording import SIDE_CODES, Recording
+from repstream.recording import Recording
 from repstream.signal_recogniser import SignalRecogniser
 from repstream.signal_summary import EVERY_S, summarise
 from repstream.windows import cut
@@ -40,13 +40,51 @@ class Judge:
 
     def rows(self, recording: Recording) -> tuple[Array, list[str]]:
         """Evidence of a recording's windows, shape (n, n_variants), and what the model takes them for."""
-        windows = cut(recording, self.window, HOP).values
-        sides = np.full(len(windows), SIDE_CODES[recording.side], dtype=np.int8)
-        features = self.features.compute(windows, sides)
+        windows = cut(recording, self.window, HOP)
+        features = self.features.compute(windows.values, windows.sides)
         exercises = self.classifier.classes_[self.classifier.predict_proba(features).argmax(axis=1)]
-        faults = self.recogniser.evidence(summarise(windows, sides))
+        faults = self.recogniser.evidence(summarise(windows.values, windows.sides))
         evidence = np.concatenate([faults, self.novelty.evidence(features)[:, None]], axis=1)
         return evidence, [str(e) for e in exercises]
+
+
+@dataclass(frozen=True, eq=False)
+class Wear:
+    """Evidence and predicted exercises of one device's sessions, in order."""
+
+    device: str
+    sessions: list[tuple[Array, list[str]]]
+
+    @property
+    def hours(self) -> float:
+        """How long it is, h."""
+        return sum(len(evidence) for evidence, _ in self.sessions) / ROWS_AN_HOUR
+
+
+def resample(judge: Judge, recordings: Sequence[Recording], hours: float, seed: int) -> Wear:
+    """Make at least `hours` of wear in which nothing is wrong out of one device's recordings."""
+    rows = []
+    n = 0
+    for session in sessions(recordings, np.random.default_rng(seed)):
+        rows.append(judge.rows(session))
+        n += len(rows[-1][1])
+        if n >= hours * ROWS_AN_HOUR:
+            break
+    return Wear(recordings[0].device, rows)
+
+
+def follow(wear: Wear, calibration: Calibration) -> list[tuple[float, Change]]:
+    """Go through a device's wear; return each verdict with when it came, s of wear."""
+    drift = DeviceDrift()
+    found = []
+    at_s = 0.0
+    for evidence, exercises in wear.sessions:
+        for row, exercise in zip(evidence, exercises, strict=True):
+            at_s += EVERY_S
+            change = drift.step(row, exercise, at_s, calibration)
+            if change is not None:
+                found.append((at_s, change))
+    return found
 
 
 def sessions(recordings: Sequence[Recording], rng: Rng) -> Iterator[Recording]:

@@ -14,6 +14,7 @@ from repstream.cli.options import (
     ModelName,
     ModelsDir,
 )
+from repstream.messages import MONITOR_GROUP, PREDICTOR_GROUP
 
 
 def monitor(
@@ -41,11 +42,11 @@ def monitor(
     ] = None,
     group: Annotated[
         str, typer.Option(help="Group under which it commits how far it got.", envvar="REPSTREAM_MONITOR_GROUP")
-    ] = "repstream-monitor",
+    ] = MONITOR_GROUP,
     predictor_group: Annotated[
         str,
         typer.Option(help="Group of the predictors whose ledger of samples is shown.", envvar="REPSTREAM_GROUP"),
-    ] = "repstream-predictor",
+    ] = PREDICTOR_GROUP,
     window: Annotated[
         float,
         typer.Option(

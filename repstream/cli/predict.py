@@ -17,6 +17,7 @@ from repstream.cli.options import (
     ModelsDir,
     Partitions,
 )
+from repstream.messages import PREDICTOR_GROUP
 
 
 def predict(
@@ -26,7 +27,7 @@ def predict(
     hop: Hop = None,
     group: Annotated[
         str, typer.Option(help="Consumer group; predictors of one group share the work.", envvar="REPSTREAM_GROUP")
-    ] = "repstream-predictor",
+    ] = PREDICTOR_GROUP,
     lateness: Annotated[
         float,
         typer.Option(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from repstream.cli.options import DEFAULT_BOOTSTRAP_SERVERS, BootstrapServers, JsonOutput, Partitions
+from repstream.messages import MONITOR_GROUP, PREDICTOR_GROUP
 
 
 def topics(
@@ -21,10 +22,10 @@ def topics(
     ] = -1,
     group: Annotated[
         str, typer.Option(help="The predictors' group, which has a topic for its state.", envvar="REPSTREAM_GROUP")
-    ] = "repstream-predictor",
+    ] = PREDICTOR_GROUP,
     monitor_group: Annotated[
         str, typer.Option(help="The monitor's group, which has one too.", envvar="REPSTREAM_MONITOR_GROUP")
-    ] = "repstream-monitor",
+    ] = MONITOR_GROUP,
     wait: Annotated[float, typer.Option(min=0.0, help="How long to wait for Kafka, s.")] = 60.0,
     as_json: JsonOutput = False,
 ) -> None:
