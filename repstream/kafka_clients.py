@@ -32,8 +32,17 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
     """
 
     def committed(self, partition: TopicPartition, metadata: bool = False, timeout_ms: float | None = None) -> Any:
-        """Return what is committed of a partition."""
-        return super().committed(partition, metadata=metadata, timeout_ms=WAIT_MS if timeout_ms is None else timeout_ms)
+        """Return what is committed of a partition.
+
+        Kafka does not tell while a transaction that commits it is open.
+        """
+        limit_ms = WAIT_MS if timeout_ms is None else timeout_ms
+        try:
+            return super().committed(partition, metadata=metadata, timeout_ms=limit_ms)
+        except kafka_errors.KafkaTimeoutError as error:
+            raise kafka_errors.KafkaTimeoutError(
+                f"{_name(partition)}: Kafka does not tell what is committed"
+            ) from error
 
     def position(self, partition: TopicPartition, timeout_ms: float | None = None) -> int:
         """Return where reading goes on; unlike the client's, never None.
@@ -44,9 +53,7 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
         began = time.monotonic()
         position = super().position(partition, timeout_ms=limit_ms)
         if position is None or time.monotonic() - began >= limit_ms / 1e3:
-            raise kafka_errors.KafkaTimeoutError(
-                f"{partition.topic}-{partition.partition}: Kafka does not say where reading goes on"
-            )
+            raise kafka_errors.KafkaTimeoutError(f"{_name(partition)}: Kafka does not tell where reading goes on")
         return int(position)
 
     def partitions_of(self, *topics: str) -> list[TopicPartition]:
@@ -69,6 +76,10 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
 
     def _refresh_topics(self) -> None:
         self._net.run(self._manager.wait_for, self._cluster.request_update(), WAIT_MS)
+
+
+def _name(tp: TopicPartition) -> str:
+    return f"{tp.topic}-{tp.partition}"
 
 
 class KafkaProducer(kafka.KafkaProducer):  # type: ignore[misc]
