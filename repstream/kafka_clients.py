@@ -131,6 +131,8 @@ class TransactionalProducer(KafkaProducer):
         ever become readable, or what was aborted would, with the next commit. An empty transaction, aborted, ends it.
         """
         self.begin_transaction()
+        for topic in topics:
+            self._sender.add_topic(topic)  # so that one look at the metadata finds all
         partitions = [TopicPartition(topic, p) for topic in topics for p in self.partitions_for(topic)]
         for tp in partitions:
             self._transaction_manager.maybe_add_partition_to_transaction(tp)
