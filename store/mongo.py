@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -28,6 +29,8 @@ from store.model import (
     once_each,
 )
 
+log = logging.getLogger(__name__)
+
 DEFAULT_DATABASE = "repstream"
 
 # Overridden by the same options in the URL. An answer that takes longer is none: the caller goes on with
@@ -44,6 +47,8 @@ _INDEXES = {
     "predictions": (("device", "end"), ("session", "index"), ("end",), ("label", "end")),
     "alarms": (("device", "raised"), ("raised",), ("ended",)),
 }
+
+_NO_SUCH_COMMAND = 59
 
 # A document is too large, or is none for this server; its neighbours in a batch are well.
 _REFUSED_CODES = {2, 9, 10334, 17280}
@@ -67,24 +72,50 @@ class MongoStore:
     ------
     SettingsError
         Where the URL is none of MongoDB's.
+
+    Notes
+    -----
+    A server that speaks MongoDB's protocol but knows no logins at all is used without one, with a warning. MongoDB
+    itself always knows them and refuses a wrong one.
     """
 
     def __init__(self, url: str, name: str, features: bool) -> None:
         self.name = name
         self._features = features
+        self._is_login_untried = "@" in urlsplit(url).netloc
+        self._url = url
+        self._open(url)
+
+    def _open(self, url: str) -> None:
         given = {option.lower() for option, _ in parse_qsl(urlsplit(url).query)}
         options = {option: value for option, value in _OPTIONS.items() if option.lower() not in given}
         try:
             self._client: MongoClient[_Document] = MongoClient(url, **options)
             database = self._client.get_default_database(DEFAULT_DATABASE)
         except (mongo_errors.PyMongoError, ValueError) as error:
-            raise SettingsError(f"{name} is no URL of a MongoDB database ({type(error).__name__})") from None
+            raise SettingsError(f"{self.name} is no URL of a MongoDB database ({type(error).__name__})") from None
         self._predictions: Collection[_Document] = database["predictions"]
         self._alarms: Collection[_Document] = database["alarms"]
+
+    def _log_in(self) -> None:
+        """Find out, once, whether the server knows logins."""
+        if not self._is_login_untried:
+            return
+        try:
+            self._client.admin.command("ping")
+        except mongo_errors.OperationFailure as error:
+            if error.code != _NO_SUCH_COMMAND or "saslStart" not in str(error):
+                raise
+            log.warning("%s: this server knows no logins; whoever reaches it may read and write; going on", self.name)
+            self._client.close()
+            parts = urlsplit(self._url)
+            self._open(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+        self._is_login_untried = False
 
     def prepare(self) -> None:
         """Make the indexes that are not there yet."""
         with self._translated():
+            self._log_in()
             for collection in (self._predictions, self._alarms):
                 models = [IndexModel([(f, ASCENDING) for f in fields]) for fields in _INDEXES[collection.name]]
                 collection.create_indexes(models)
@@ -118,7 +149,7 @@ class MongoStore:
             wanted["label"] = query.label
         if span := _span(query.from_s, query.to_s):
             wanted["end"] = span
-        for row in self._found(self._predictions, wanted, "end", query.newest):
+        for row in self._found("predictions", wanted, "end", query.newest):
             row.setdefault("features", [])
             yield Prediction(v=messages.VERSION, **row)
 
@@ -129,14 +160,14 @@ class MongoStore:
             wanted["$or"] = [{"ended": None}, {"ended": {"$gte": query.from_s}}]
         if span := _span(None, query.to_s):
             wanted["raised"] = span
-        for row in self._found(self._alarms, wanted, "raised", query.newest):
+        for row in self._found("alarms", wanted, "raised", query.newest):
             yield Alarm(**row)
 
-    def _found(
-        self, collection: Collection[_Document], wanted: dict[str, Any], by: str, newest: int | None
-    ) -> Iterator[dict[str, Any]]:
+    def _found(self, name: str, wanted: dict[str, Any], by: str, newest: int | None) -> Iterator[dict[str, Any]]:
         direction = ASCENDING if newest is None else DESCENDING
         with self._translated():
+            self._log_in()
+            collection = self._alarms if name == "alarms" else self._predictions
             found = collection.find(wanted, batch_size=1_000, allow_disk_use=True)
             found = found.sort([(by, direction), ("_id", direction)])
             documents = found if newest is None else reversed(list(found.limit(newest)))

@@ -402,6 +402,21 @@ def test_a_database_that_does_not_answer_is_said_to_be_away_within_seconds_and_w
             assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif("REPSTREAM_TEST_MONGO" in os.environ, reason="a MongoDB refuses a login that it does not know")
+def test_a_server_that_knows_no_logins_is_used_without_one_and_that_is_said(
+    mongo_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = mongo_url.replace("mongodb://", "mongodb://ann:geheim@")
+    with closing(open_store(url, writing=True)) as store:
+        store.prepare()
+        store.save([prediction()], [])
+    with closing(open_store(url)) as again:
+        assert len(all_of(again)) == 1
+    assert [r.levelname for r in caplog.records if "knows no logins" in r.message] == ["WARNING"] * 2
+    assert "mongodb://ann@" in caplog.text
+    assert "geheim" not in caplog.text
+
+
 def test_a_locked_sqlite_file_is_away_and_answers_again(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with closing(open_store(f"sqlite:///{path}", writing=True)) as store:

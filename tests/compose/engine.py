@@ -105,8 +105,6 @@ class Stack:
         files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "kafka-on-host.yml"]
         if not with_grafana:
             files.append(HERE / "without-grafana.yml")
-        if not self.has_accounts:
-            files.append(HERE / "mongo-without-accounts.yml")
         self._command = ["docker", "compose", "--project-name", self.project, "--project-directory", str(ROOT)]
         self._command += ["--env-file", str(self.env_file), "--profile", "crowd"]
         for part in files:
