@@ -40,6 +40,11 @@ class Guarded:
     environment : mapping, optional
         The parent's by default.
 
+    Attributes
+    ----------
+    pid, guard_pid : int
+        Process ids of the command and of its guard.
+
     Raises
     ------
     RepstreamError
@@ -73,7 +78,7 @@ class Guarded:
         if word != "pid":
             self.end()
             raise RepstreamError(rest or "its guard died")
-        self.pid = int(rest)
+        self.pid, self.guard_pid = int(rest), self._guard.pid
 
     def end(self) -> None:
         """End the process by SIGTERM, after the grace by SIGKILL, and wait for it; no error where it ended."""

@@ -99,7 +99,7 @@ def parent_script(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
             "import json, signal, sys, time\n"
             "from repstream.embedded import EmbeddedBroker\n"
             "broker = EmbeddedBroker.start()\n"
-            "facts = [broker.pid, broker._child.pid, str(broker.data_dir), broker.bootstrap_servers]\n"
+            "facts = [broker.pid, broker._guarded.guard_pid, str(broker.data_dir), broker.bootstrap_servers]\n"
             "print(json.dumps(facts), flush=True)\n" + rest
         )
         return subprocess.Popen(
@@ -204,8 +204,8 @@ def test_a_parent_that_just_exits_leaves_no_process(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has PR_SET_PDEATHSIG")
 def test_kill_9_of_the_guard_leaves_no_process() -> None:
     with EmbeddedBroker.start() as broker:
-        assert broker._child is not None
-        broker._child.kill()
+        assert broker._guarded is not None
+        os.kill(broker._guarded.guard_pid, signal.SIGKILL)
         assert wait_until(lambda: gone(broker.pid))
 
 
