@@ -114,7 +114,7 @@ class KafkaConnection:
         topics : sequence of str
             All that it writes to; they are there.
         group : str
-            Whose offsets it commits; not of the first of `topics`.
+            Whose offsets it commits.
         """
         producer = TransactionalProducer(
             # A transaction that begins before Kafka has written the end of the last one is tried again after this;

@@ -15,7 +15,6 @@ import kafka
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.partitioner.default import DefaultPartitioner
-from kafka.structs import OffsetAndMetadata
 
 # A broker that stalls longer than this is taken for gone; the service then starts afresh.
 WAIT_MS = 10_000
@@ -136,7 +135,7 @@ class TransactionalProducer(KafkaProducer):
         partitions = [TopicPartition(topic, p) for topic in topics for p in self.partitions_for(topic)]
         for tp in partitions:
             self._transaction_manager.maybe_add_partition_to_transaction(tp)
-        self.send_offsets_to_transaction({partitions[0]: OffsetAndMetadata(0, "", -1)}, group)
+        self.send_offsets_to_transaction({}, group)
         deadline = time.monotonic() + WAIT_MS / 1e3
         while not all(map(self._transaction_manager.is_partition_added, partitions)):
             if self._transaction_manager.has_error() or time.monotonic() > deadline:
