@@ -138,7 +138,9 @@ class TransactionalProducer(KafkaProducer):
         self.send_offsets_to_transaction({}, group)
         deadline = time.monotonic() + WAIT_MS / 1e3
         while not all(map(self._transaction_manager.is_partition_added, partitions)):
-            if self._transaction_manager.has_error() or time.monotonic() > deadline:
+            if self._transaction_manager.has_error():
+                raise self._transaction_manager.last_error
+            if time.monotonic() > deadline:
                 raise kafka_errors.KafkaTimeoutError("Kafka does not take an empty transaction")
             time.sleep(0.01)
         self.abort_transaction()
