@@ -98,6 +98,8 @@ def parent_script(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
         script.write_text(
             "import json, signal, sys, time\n"
             "from repstream.embedded import EmbeddedBroker\n"
+            # A shell that ran the tests in the background has them, and this, ignore Ctrl-C.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "broker = EmbeddedBroker.start()\n"
             "facts = [broker.pid, broker._guarded.guard_pid, str(broker.data_dir), broker.bootstrap_servers]\n"
             "print(json.dumps(facts), flush=True)\n" + rest
