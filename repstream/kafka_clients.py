@@ -30,29 +30,27 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
         Where Kafka does not answer in time.
     """
 
-    def committed(self, partition: TopicPartition, metadata: bool = False, timeout_ms: float | None = None) -> Any:
+    def committed(self, partition: TopicPartition, metadata: bool = False) -> Any:
         """Return what is committed of a partition.
 
         Kafka does not tell while a transaction that commits it is open.
         """
-        limit_ms = WAIT_MS if timeout_ms is None else timeout_ms
         try:
-            return super().committed(partition, metadata=metadata, timeout_ms=limit_ms)
+            return super().committed(partition, metadata=metadata, timeout_ms=WAIT_MS)
         except kafka_errors.KafkaTimeoutError as error:
-            raise kafka_errors.KafkaTimeoutError(
-                f"{_name(partition)}: Kafka does not tell what is committed"
-            ) from error
+            name = f"{partition.topic}-{partition.partition}"
+            raise kafka_errors.KafkaTimeoutError(f"{name}: Kafka does not tell what is committed") from error
 
-    def position(self, partition: TopicPartition, timeout_ms: float | None = None) -> int:
+    def position(self, partition: TopicPartition) -> int:
         """Return where reading goes on; unlike the client's, never None.
 
         After a change of leader the client first asks the new one whether it still has this place.
         """
-        limit_ms = WAIT_MS if timeout_ms is None else timeout_ms
         began = time.monotonic()
-        position = super().position(partition, timeout_ms=limit_ms)
-        if position is None or time.monotonic() - began >= limit_ms / 1e3:
-            raise kafka_errors.KafkaTimeoutError(f"{_name(partition)}: Kafka does not tell where reading goes on")
+        position = super().position(partition, timeout_ms=WAIT_MS)
+        if position is None or time.monotonic() - began >= WAIT_MS / 1e3:
+            name = f"{partition.topic}-{partition.partition}"
+            raise kafka_errors.KafkaTimeoutError(f"{name}: Kafka does not tell where reading goes on")
         return int(position)
 
     def partitions_of(self, *topics: str) -> list[TopicPartition]:
@@ -77,10 +75,6 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
         self._net.run(self._manager.wait_for, self._cluster.request_update(), WAIT_MS)
 
 
-def _name(tp: TopicPartition) -> str:
-    return f"{tp.topic}-{tp.partition}"
-
-
 class KafkaProducer(kafka.KafkaProducer):  # type: ignore[misc]
     """A producer that can always be closed."""
 
@@ -97,7 +91,8 @@ class KafkaProducer(kafka.KafkaProducer):  # type: ignore[misc]
         """Close without what is left to send."""
         self._sender.force_close()
         self._sender.join(_ABANDON_S)
-        super().close(_ABANDON_S)
+        with contextlib.suppress(kafka_errors.KafkaError):  # that something was left is why it is abandoned
+            super().close(_ABANDON_S)
 
 
 class TransactionalProducer(KafkaProducer):

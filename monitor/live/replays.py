@@ -36,7 +36,7 @@ class Replay:
     def end(self) -> str:
         """End it; return what it said."""
         self._child.stop()
-        said = "\n".join(self._child.lines())
+        said = "\n".join(self._child.lines()) if self._child.log.exists() else ""
         self._recording.unlink(missing_ok=True)
         self._child.log.unlink(missing_ok=True)
         return said

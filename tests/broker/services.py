@@ -110,6 +110,18 @@ def expected_predictions(names: Sequence[str], model: Model, hop: int | None = N
     return expected
 
 
+def expected_right(names: Sequence[str], model: Model) -> tuple[int, int]:
+    """How many windows of labelled recordings `repstream score` recognises, and of how many."""
+    right = windows = 0
+    for recording in resolve(names):
+        scores = score(recording, model)
+        assert scores.windows.labels is not None
+        answers = [model.labels[i] for i in scores.probabilities.argmax(axis=1)]
+        right += sum(a == t for a, t in zip(answers, scores.windows.labels.tolist(), strict=True))
+        windows += len(answers)
+    return right, windows
+
+
 def assert_stream_equals_batch(
     predictions: Sequence[messages.Prediction], expected: dict[str, np.ndarray[Any, Any]], model: Model
 ) -> None:

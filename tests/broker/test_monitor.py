@@ -15,10 +15,10 @@ from repstream.catalogue import resolve
 from repstream.embedded import EmbeddedBroker
 from repstream.embedded_process import free_port
 from repstream.model import load_model
-from repstream.scoring import score
 from tests.broker.services import (
     MODEL,
     end,
+    expected_right,
     predict_arguments,
     service,
     value_of,
@@ -46,13 +46,7 @@ def shown(port: int, name: str) -> float:
 
 def test_accuracy_is_that_of_score_and_stands_again_after_a_kill_and_reports_are_served(tmp_path: Path) -> None:
     model = load_model(MODEL)
-    right = windows = 0
-    for recording in resolve(NAMES):
-        scores = score(recording, model)
-        assert scores.windows.labels is not None
-        answers = [model.labels[i] for i in scores.probabilities.argmax(axis=1)]
-        right += sum(a == t for a, t in zip(answers, scores.windows.labels.tolist(), strict=True))
-        windows += len(answers)
+    right, windows = expected_right(NAMES, model)
     port = free_port()
     log = tmp_path / "services.log"
     with EmbeddedBroker.start(tmp_path / "kafka") as broker:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from repstream import embedded_config, kafka_clients
-from repstream.catalogue import resolve
 from repstream.embedded import EmbeddedBroker
 from repstream.embedded_config import _SERVER_PROPERTIES
 from repstream.embedded_process import free_port
@@ -29,12 +28,12 @@ from repstream.kafka import (
 )
 from repstream.messages import LEDGER, PREDICTIONS, SAMPLES
 from repstream.model import load_model
-from repstream.scoring import score
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,
     end,
     expected_predictions,
+    expected_right,
     metrics,
     predict_arguments,
     read_topic,
@@ -142,12 +141,7 @@ def test_predictor_monitor_and_store_go_on_after_every_outage_and_stop_during_on
     """
     model = load_model(MODEL)
     expected = expected_predictions(NAMES, model)
-    right = 0
-    for recording in resolve(NAMES):
-        scores = score(recording, model)
-        assert scores.windows.labels is not None
-        answers = [model.labels[i] for i in scores.probabilities.argmax(axis=1)]
-        right += sum(a == t for a, t in zip(answers, scores.windows.labels.tolist(), strict=True))
+    right, windows = expected_right(NAMES, model)
     moments = random.Random(11)
     log, database = tmp_path / "services.log", tmp_path / "store.db"
     predict_port, monitor_port, store_port = free_port(), free_port(), free_port()
@@ -186,8 +180,7 @@ def test_predictor_monitor_and_store_go_on_after_every_outage_and_stop_during_on
             wait_until(lambda: stored() == len(expected), f"{len(expected)} predictions are stored")
             wait_until(
                 lambda: (
-                    value_of(metrics(monitor_port), "repstream_accuracy")
-                    == pytest.approx(right / len(expected), abs=1e-12)
+                    value_of(metrics(monitor_port), "repstream_accuracy") == pytest.approx(right / windows, abs=1e-12)
                 ),
                 "the accuracy that score has",
             )
