@@ -107,8 +107,8 @@ def expected_by_engine(
         if record.key not in keys:
             continue
         try:
-            packet = decode_packet(record.value or b"", record.key)
-            messages.check_finite(messages.packet_values([packet]))
+            packet = decode_packet(record.value or b"", record.key, record.timestamp)
+            messages.check_values(messages.packet_values([packet]))
         except MessageError:
             continue  # the predictor sets it aside, too
         batch.append((packet, partitions.setdefault(record.partition, Partition()), record.offset))

@@ -37,6 +37,7 @@ from repstream.embedded import EmbeddedBroker
 from repstream.embedded_process import HOST, free_port
 from repstream.errors import RecordingError, RepstreamError
 from repstream.kafka import KafkaConnection, ensure_topics
+from repstream.kafka_records import decoded
 from repstream.messages import PREDICTIONS, SAMPLES, decode_prediction
 from repstream.model import Model, default_models_dir, load_model
 
@@ -305,15 +306,15 @@ def write_file(path: Path, text: str) -> None:
 
 def _compare(connection: KafkaConnection, roster: Roster, sent: Sent, model: Model) -> Outcome:
     # Faults and recordings that came in by the page while it ran are not in the plan.
-    keys = {record.key for record in read_all(connection, SAMPLES)}
-    uploaded = {key.decode() for key in keys if key is not None} - set(roster.devices)
+    devices = {record.key for record in read_all(connection, SAMPLES) if record.key is not None}
+    uploaded = {key.decode(errors="replace") for key in devices} - set(roster.devices)
     touched = roster.touched | uploaded | set(sent.touched)
     required = expected_by_score(roster, sent.sessions, model, but=touched)
     optional: Rows = {}
     if touched:
         made, optional = expected_by_engine(read_all(connection, SAMPLES), model, touched, LATENESS_S)
         required |= made
-    predictions = (decode_prediction(record.value) for record in read_all(connection, PREDICTIONS))
+    predictions = decoded(read_all(connection, PREDICTIONS), decode_prediction)
     return compare(predictions, required, optional, model.labels, roster)
 
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from repstream.embedded_process import HOST
 from repstream.errors import BrokerError, RepstreamError
 from repstream.kafka import KafkaConnection, translated
+from repstream.kafka_records import decoded
 from repstream.messages import PREDICTIONS, SAMPLES, Prediction, decode_prediction
 
 _POLL_MS = 100
@@ -53,8 +54,8 @@ class PredictionReader:
                 polled = self._consumer.poll(timeout_ms=_POLL_MS, max_records=5_000)
                 now_s = time.time()
                 for records in polled.values():
-                    for record in records:
-                        self._take(decode_prediction(record.value), now_s)
+                    for prediction in decoded(records, decode_prediction):
+                        self._take(prediction, now_s)
         except Exception as error:
             self.failure = error
 

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +44,7 @@ from repstream.kafka import (
     translated,
     wait_for_broker,
 )
+from repstream.kafka_records import decoded, reason_of
 from repstream.messages import (
     ALARMS,
     LABELS,
@@ -318,7 +319,7 @@ class Monitor:
         ends = consumer.end_offsets(partitions)
         while any(consumer.position(tp) < ends[tp] for tp in partitions) and not self.stopping():
             for records in consumer.poll(timeout_ms=_POLL_MS).values():
-                for alarm in _alarms(records):
+                for alarm in decoded(records, messages.decode_alarm):
                     book.add(alarm)
         with self._lock:
             self._book = book
@@ -372,7 +373,7 @@ class Monitor:
 
     def _take_alarms(self, records: list[Any]) -> None:
         with self._lock:
-            for alarm in _alarms(records):
+            for alarm in decoded(records, messages.decode_alarm):
                 self._book.add(alarm)
         self.metrics.show_alarms(self._book)
 
@@ -383,7 +384,9 @@ class Monitor:
                     self._ledgers.add(messages.decode_ledger(record.value or b""))
                 except MessageError as error:
                     self._state.odd["unreadable"] += 1
-                    log.warning("%s-%d offset %d: %s", LEDGER, record.partition, record.offset, error)
+                    log.warning(
+                        "%s-%d offset %d: %s", LEDGER, record.partition, record.offset, reason_of(record, error)
+                    )
         self.metrics.count(self._state)
         self.metrics.show_ledger(self.ledger())
 
@@ -414,7 +417,8 @@ class Monitor:
                             labels.append(label)
                 except MessageError as error:
                     self._state.odd["unreadable"] += 1
-                    log.warning("%s-%d offset %d: %s", tp.topic, tp.partition, record.offset, error)
+                    place = f"{tp.topic}-{tp.partition} offset {record.offset}"
+                    log.warning("%s: %s", place, reason_of(record, error))
                     continue
                 if reason is None:
                     firsts.setdefault(int(end // window_s), record.offset)
@@ -503,11 +507,3 @@ class Monitor:
         self._untold += self._fleet.add(result, [a for w in watches for a in w.open()], n_devices, newest_s)
         since_s = newest_s - self.settings.monitoring.window_s * self.settings.monitoring.current
         self.metrics.show_devices(n_devices, [w.suspects(since_s) for w in watches])
-
-
-def _alarms(records: list[Any]) -> Iterator[Alarm]:
-    for record in records:
-        try:
-            yield messages.decode_alarm(record.value or b"")
-        except MessageError as error:
-            log.warning("%s-%d offset %d: %s", ALARMS, record.partition, record.offset, error)

@@ -29,6 +29,7 @@ from predictor.metrics import PredictorMetrics
 from repstream import messages
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
 from repstream.kafka import (
+    ConsumerGroupMetadata,
     ConsumerRebalanceListener,
     KafkaConnection,
     KafkaConsumer,
@@ -38,10 +39,12 @@ from repstream.kafka import (
     TransactionalProducer,
     ensure_topics,
     keep_working,
+    membership_of,
     translated,
     unassigned_partitions,
     wait_for_broker,
 )
+from repstream.kafka_records import UnreadableRecord, reason_of
 from repstream.messages import (
     DEAD_LETTER,
     LEDGER,
@@ -79,6 +82,8 @@ _HOUSEKEEPING_S = 1.0
 _LEDGER_S = 1.0
 # Of a signal's summary: more would say nothing, and be longer.
 _DECIMALS = 5
+# Of a record that is set aside, key and value together.
+_MOST_LETTER_BYTES = 1_000_000
 # Health: with packets waiting, the offset must move within this.
 _STUCK_S = 20.0
 
@@ -138,6 +143,7 @@ class _Assigned:
     next_offset: int
     committed: int
     pointer: Pointer | None
+    text: str  # what was committed with the offset
     checkpoint_at_s: float
     packets_since: int = 0
     ledger_at_s: float = -math.inf
@@ -193,7 +199,9 @@ class Predictor:
         self._signal_every = every(settings.hop)
         self._assigned: dict[TopicPartition, _Assigned] = {}
         self._assignment_changed = False
+        self._membership: ConsumerGroupMetadata | None = None
         self._progress_s = time.monotonic()
+        self._newest_ms = -1  # Kafka timestamp of a packet in hand
         self._lag = 0
         self._trouble = "starting"
 
@@ -288,7 +296,7 @@ class Predictor:
                 records = {}
             now = time.monotonic()
             if records:
-                self._process(records, consumer, producer)
+                self._process(records, producer)
                 self._progress_s = time.monotonic()
             if now - housekeeping_s >= _HOUSEKEEPING_S:
                 housekeeping_s = now
@@ -301,11 +309,17 @@ class Predictor:
                     raise BrokerUnavailableError(f"partitions {sorted(orphans)} are assigned to nobody")
         untold = [tp for tp, held in self._assigned.items() if not held.ledger_told and not held.reading_again]
         if untold and not self._assignment_changed:
-            self._commit(consumer, producer, untold, None, [], last=True)
+            self._commit(producer, untold, None, [], last=True)
 
     def _restore(self, consumer: KafkaConsumer) -> None:
-        """Get the state of partitions that are newly ours, and drop that of those that are not."""
+        """Get the state of partitions that are newly ours, and drop that of those that are not.
+
+        What is committed from now on is so in the name of the membership that this state was taken under. At the
+        commit it would be too late to ask: a member that was frozen and lost its place has none by then, and Kafka
+        lets anybody without one commit into a group that is empty.
+        """
         self._assignment_changed = False
+        self._membership = membership_of(consumer)
         ours = consumer.assignment()
         for tp in [tp for tp in self._assigned if tp not in ours]:
             del self._assigned[tp]
@@ -314,10 +328,12 @@ class Predictor:
         for tp in ours:
             commit = consumer.committed(tp, metadata=True)
             held = self._assigned.get(tp)
-            if held is not None and held.committed == (commit.offset if commit else 0):
+            # The offset alone is not enough: another one may have let go of silent devices at the same place.
+            now_there = (commit.offset, commit.metadata or "") if commit else (0, "")
+            if held is not None and (held.committed, held.text) == now_there:
                 consumer.seek(tp, held.next_offset)  # nobody had it in between
                 continue
-            committed[tp] = (commit.offset, commit.metadata or "") if commit else None
+            committed[tp] = now_there if commit else None
         restored = state_topic.restore(
             self.connection, self._state_topic, committed, self.model.window, self.settings.hop
         )
@@ -331,6 +347,7 @@ class Predictor:
                 found.position,
                 commit_offset,
                 found.pointer,
+                committed[tp][1] if committed[tp] else "",  # type: ignore[index]
                 checkpoint_at_s=-math.inf,
                 ledger_told=committed[tp] is None,  # else what was not told before the restart is now
             )
@@ -345,9 +362,7 @@ class Predictor:
         self._trouble = ""
         self._progress_s = now
 
-    def _process(
-        self, records: dict[TopicPartition, list[Any]], consumer: KafkaConsumer, producer: TransactionalProducer
-    ) -> None:
+    def _process(self, records: dict[TopicPartition, list[Any]], producer: TransactionalProducer) -> None:
         """Take one poll's packets to committed predictions."""
         began = time.monotonic()
         batch = self._decode(records)
@@ -360,7 +375,8 @@ class Predictor:
             held.packets_since += len(got)
         moved = [tp for tp in records if self._assigned[tp].next_offset > self._assigned[tp].committed]
         if moved:  # else all of it was read again, to get the state back
-            self._commit(consumer, producer, moved, finished, batch.rejected)
+            self._newest_ms = max(got[-1].timestamp for got in records.values())
+            self._commit(producer, moved, finished, batch.rejected)
             self.metrics.batch.observe(time.monotonic() - began)
 
     def _decode(self, records: dict[TopicPartition, list[Any]]) -> _Batch:
@@ -375,8 +391,9 @@ class Predictor:
             held = self._assigned[tp]
             for record in got:
                 try:
-                    packets.append(decode(record.value or b"", record.key))
-                except MessageError as error:
+                    packets.append(decode(record.value or b"", record.key, record.timestamp))
+                except MessageError as failed:
+                    error = reason_of(record, failed)
                     refused.append((len(packets), held.partition, refused_packet(record.value or b"", record.key)))
                     if record.offset >= held.partition.emit_from:
                         rejected.append((record, error))
@@ -385,13 +402,13 @@ class Predictor:
                 offsets.append(record.offset)
                 sources.append(record)
         values = messages.packet_values(packets)
-        if not np.isfinite(values).all():
+        if not messages.plausible(values):
             keep = []
             position = 0
             for i, packet in enumerate(packets):
                 n = len(packet.accel)
                 try:
-                    messages.check_finite(values[position : position + n])
+                    messages.check_values(values[position : position + n])
                     keep.append(i)
                 except MessageError as error:
                     refused.append((i, partitions[i], Refused(n, packet.device, packet.session, packet.seq)))
@@ -408,7 +425,6 @@ class Predictor:
 
     def _commit(
         self,
-        consumer: KafkaConsumer,
         producer: TransactionalProducer,
         moved: Sequence[TopicPartition],
         finished: FinishedWindows | None,
@@ -417,16 +433,17 @@ class Predictor:
     ) -> None:
         """Predict, and deliver everything in one transaction; the `last` one tells every ledger."""
         predictions = self._predict(finished) if finished else []
+        latest_ms = self._latest_ms()
         with producer.transaction():
             for prediction in predictions:
                 producer.send(
                     PREDICTIONS,
                     key=prediction.device.encode(),
                     value=messages.encode(prediction),
-                    timestamp_ms=int(prediction.end * 1e3),
+                    timestamp_ms=min(int(prediction.end * 1e3), latest_ms),
                 )
             for record, error in rejected:
-                _send_dead_letter(producer, record, error)
+                _send_dead_letter(producer, record, error, latest_ms)
             offsets = {}
             for tp in moved:
                 held = self._assigned[tp]
@@ -447,10 +464,19 @@ class Predictor:
                     self._send_ledger(producer, tp, held)
                 text = messages.encode(held.pointer).decode() if held.pointer else ""
                 offsets[tp] = OffsetAndMetadata(held.next_offset, text, -1)
-            producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
+            producer.send_offsets_to_transaction(offsets, self._membership)
         for tp in moved:
             self._assigned[tp].committed = self._assigned[tp].next_offset
+            self._assigned[tp].text = offsets[tp].metadata
         self._count(predictions, rejected)
+
+    def _latest_ms(self) -> int:
+        """Return the latest Kafka timestamp to give, epoch ms.
+
+        Kafka refuses those an hour ahead of its clock. It has taken the samples' own, and ours may run ahead of its.
+        """
+        now_ms = int(time.time() * 1e3)
+        return now_ms if self._newest_ms < 0 else min(now_ms, self._newest_ms)
 
     def _send_ledger(self, producer: TransactionalProducer, tp: TopicPartition, held: _Assigned) -> None:
         group = self.settings.group
@@ -549,20 +575,30 @@ class Predictor:
                 continue
             finished = self._engine.release(held.partition, now - self.settings.idle_s, now - self.settings.forget_s)
             if held.partition.released or (not held.ledger_told and now - held.ledger_at_s >= _LEDGER_S):
-                self._commit(consumer, producer, [tp], finished, [])
+                self._commit(producer, [tp], finished, [])
 
 
-def _send_dead_letter(producer: TransactionalProducer, record: Any, error: MessageError) -> None:
+def _send_dead_letter(producer: TransactionalProducer, record: Any, error: MessageError, latest_ms: int) -> None:
+    """Set a record aside: as it came, or the beginning of it, with its place and what was wrong with it."""
+    first = record.first_offset if isinstance(record, UnreadableRecord) else record.offset
+    # Kafka takes no record without key and value.
+    value = b"" if record.value is None and record.key is None else record.value
+    key = record.key and record.key[:_MOST_LETTER_BYTES]
+    kept = value and value[: _MOST_LETTER_BYTES - len(key or b"")]
     headers = [
         ("reason", error.reason.encode()),
         ("detail", error.detail[:1000].encode()),
         ("topic", record.topic.encode()),
         ("partition", str(record.partition).encode()),
-        ("offset", str(record.offset).encode()),
+        ("offset", str(first).encode()),
     ]
-    # Kafka takes no record without key and value.
-    value = b"" if record.value is None and record.key is None else record.value
-    producer.send(DEAD_LETTER, key=record.key, value=value, headers=headers, timestamp_ms=record.timestamp)
+    if record.offset != first:
+        headers.append(("last-offset", str(record.offset).encode()))
+    if (key, kept) != (record.key, value):
+        size = len(record.key or b"") + len(value or b"")
+        headers += [("truncated", b"true"), ("size", str(size).encode())]
+    stamp_ms = min(record.timestamp, latest_ms) if record.timestamp >= 0 else latest_ms
+    producer.send(DEAD_LETTER, key=key, value=kept, headers=headers, timestamp_ms=stamp_ms)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -22,6 +22,7 @@ from producer.inject import Fault, parse_fault
 from producer.pace import Pace
 from repstream.errors import BrokerError, MessageError, SettingsError
 from repstream.kafka import KafkaConnection, KafkaConsumer, KafkaProducer, ensure_topics, translated
+from repstream.kafka_records import reason_of
 from repstream.messages import CONTROL, ControlCommand, ProducerStatus, decode_control, encode
 
 log = logging.getLogger(__name__)
@@ -247,7 +248,7 @@ class Control:
         try:
             message = decode_control(record.value or b"")
         except MessageError as error:
-            log.warning("%s-%d offset %d: %s", CONTROL, record.partition, record.offset, error)
+            log.warning("%s-%d offset %d: %s", CONTROL, record.partition, record.offset, reason_of(record, error))
             return None
         if isinstance(message, ControlCommand) and message.producer == self.name:
             return message

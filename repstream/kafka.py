@@ -19,7 +19,7 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove, NewTopic
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from repstream.errors import BrokerError, BrokerUnavailableError
 from repstream.kafka_clients import (
@@ -32,6 +32,7 @@ from repstream.kafka_clients import (
 from repstream.messages import ALARMS, DEAD_LETTER, LABELS, LEDGER, MAX_MESSAGE_BYTES, PREDICTIONS, SAMPLES
 
 __all__ = [
+    "ConsumerGroupMetadata",
     "ConsumerRebalanceListener",
     "KafkaAdminClient",
     "KafkaConnection",
@@ -43,6 +44,7 @@ __all__ = [
     "TransactionalProducer",
     "ensure_topics",
     "keep_working",
+    "membership_of",
     "translated",
     "unassigned_partitions",
     "wait_for_broker",
@@ -317,6 +319,20 @@ def ensure_topics(
             admin.wait_for_topics(list(wanted), timeout_ms=WAIT_MS)
         finally:
             admin.close()
+
+
+def membership_of(consumer: KafkaConsumer) -> ConsumerGroupMetadata:
+    """Return who a consumer is in its group: what Kafka fences its commits by.
+
+    Raises
+    ------
+    BrokerUnavailableError
+        Where it has no place in the group at this moment.
+    """
+    membership = consumer.group_metadata()
+    if membership.generation_id < 0 or not membership.member_id:
+        raise BrokerUnavailableError(f"the place in group {membership.group_id} was lost")
+    return membership
 
 
 def unassigned_partitions(connection: KafkaConnection, group: str, topic: str) -> set[int]:

@@ -1,4 +1,4 @@
-"""kafka-python's consumer and producer with an end to every wait.
+"""kafka-python's consumer and producer with an end to every wait, and to what one message can do.
 
 Some of the client's calls wait without a limit. Where Kafka goes away in the midst of one, or does not come back,
 the service that called could neither go on nor stop; with a limit it fails, and begins a new life.
@@ -16,6 +16,8 @@ from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.partitioner.default import DefaultPartitioner
 
+from repstream.kafka_records import read_guarded
+
 # A broker that stalls longer than this is taken for gone; the service then starts afresh.
 WAIT_MS = 10_000
 _ABANDON_S = 5.0
@@ -24,11 +26,17 @@ _ABANDON_S = 5.0
 class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
     """A consumer whose questions about places and topics are answered within `WAIT_MS`, or fail.
 
+    What it cannot read comes as an `UnreadableRecord` (`repstream.kafka_records`).
+
     Raises
     ------
     KafkaTimeoutError
         Where Kafka does not answer in time.
     """
+
+    def __init__(self, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        read_guarded(self)
 
     def committed(self, partition: TopicPartition, metadata: bool = False) -> Any:
         """Return what is committed of a partition.
@@ -103,9 +111,20 @@ class TransactionalProducer(KafkaProducer):
 
     _transaction_manager: Any
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._sent: list[Any] = []
+
+    def send(self, *arguments: Any, **options: Any) -> Any:
+        """Hand over a record; `commit_transaction` sees to it that it was delivered."""
+        future = super().send(*arguments, **options)
+        self._sent.append(future)
+        return future
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what is sent while the block runs; where that fails, abort."""
+        self._sent.clear()
         self.begin_transaction()
         try:
             yield
@@ -145,7 +164,17 @@ class TransactionalProducer(KafkaProducer):
         super().flush(WAIT_MS / 1e3 if timeout is None else timeout)
 
     def send_offsets_to_transaction(self, offsets: Any, group_metadata: Any) -> None:
-        """Make offsets part of the transaction."""
+        """Make offsets part of the transaction, once all that was sent in it is delivered.
+
+        Raises
+        ------
+        KafkaError
+            What one of the sends failed with: the client lets a transaction commit without a batch that it gave up.
+        """
+        self.flush()
+        for future in self._sent:
+            if not future.succeeded():
+                raise future.exception or kafka_errors.KafkaTimeoutError("a record was not delivered in time")
         self._finish(self._transaction_manager.send_offsets_to_transaction(offsets, group_metadata), "take the offsets")
 
     def commit_transaction(self) -> None:

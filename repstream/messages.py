@@ -33,6 +33,7 @@ MONITOR_GROUP = "repstream-monitor"
 
 VERSION = 1
 MAX_PACKET_SAMPLES = 500
+MAX_NAME = 200
 # What JSON readers agree on; a checkpoint holds 64 bits.
 MAX_SEQ = 2**53
 # 500 samples of six shortest-form doubles are at most 75 kB; what is larger is junk and is not parsed.
@@ -40,10 +41,17 @@ MAX_PACKET_BYTES = 1_000_000
 # Larger than any junk that the contract promises to keep as a dead letter (10 MB).
 MAX_MESSAGE_BYTES = 16_777_216
 
-REJECT_REASONS = ("too-large", "not-json", "version", "shape", "nan", "rate", "time", "key")
+# What the client cannot unpack or parse (`repstream.kafka_records`).
+UNREADABLE = "unreadable-record"
+REJECT_REASONS = ("too-large", "not-json", "version", "shape", "nan", "range", "rate", "time", "key", UNREADABLE)
 
 # Event times outside 2001..2100 are a unit mistake (ms for s), and would overflow µs arithmetic.
 _EARLIEST_S, _LATEST_S = 978_307_200.0, 4_102_444_800.0
+# A clock that runs further ahead of the one that stamped the record is wrong; local time taken for UTC is hours ahead.
+MAX_AHEAD_S = 300.0
+# Beyond what any sensor says (shock sensors end at 20,000 g, gyroscopes at 4,000 °/s), but not beyond a wrong unit.
+MAX_ACCEL_G, MAX_GYRO_DPS = 1e5, 1e6
+_LARGEST = np.repeat([MAX_ACCEL_G, MAX_GYRO_DPS], 3)
 
 _Triple = tuple[float, float, float]
 
@@ -241,20 +249,37 @@ def prediction_id(device: str, session: str, index: int) -> str:
     return f"{device}/{session}/{index}"
 
 
+def check_name(what: str, name: str) -> None:
+    """Refuse a device's or session's name that cannot be part of an id, a key or a line of text.
+
+    Raises
+    ------
+    MessageError
+        With the reason ``shape``.
+    """
+    if not 1 <= len(name) <= MAX_NAME or "/" in name or not name.isprintable():
+        raise MessageError(
+            "shape", f"{what} is {name[:80]!r}; it has 1–{MAX_NAME} printable characters, none of them '/'"
+        )
+
+
 def encode(message: msgspec.Struct | dict[str, object]) -> bytes:
     """Return a message's bytes (floats in their shortest exact form)."""
     return _encoder.encode(message)
 
 
-def decode_packet(data: bytes, key: bytes | None) -> Packet:
-    """Read a packet and check all but the finiteness of its numbers.
+def decode_packet(data: bytes, key: bytes | None, stamp_ms: int = -1) -> Packet:
+    """Read a packet and check all but the size of its numbers (`check_values`).
 
     Parameters
     ----------
     data : bytes
         The message's value.
     key : bytes or None
-        The message's key; where there is one it must be the device.
+        The message's key; it must be the device.
+    stamp_ms : int
+        The message's Kafka timestamp, epoch ms; -1 where it has none. Unlike the clock it is the same whenever the
+        message is read again, so event times are held against it.
 
     Raises
     ------
@@ -283,22 +308,23 @@ def decode_packet(data: bytes, key: bytes | None) -> Packet:
         )
     if not 0 <= packet.seq <= MAX_SEQ:
         raise MessageError("shape", f"seq is {packet.seq}; it counts from 0 (to 2^53)")
-    if not packet.device or not packet.session or "/" in packet.device or "/" in packet.session:
-        raise MessageError("shape", "device and session are non-empty and contain no '/'")
+    check_name("device", packet.device)
+    check_name("session", packet.session)
     if key != packet.device.encode():
         raise MessageError("key", f"the key is {_shown(key)}, the device {packet.device[:80]!r}")
-    _check_times(packet, n)
+    _check_times(packet, n, stamp_ms)
     return packet
 
 
-def _check_times(packet: Packet, n: int) -> None:
+def _check_times(packet: Packet, n: int, stamp_ms: int) -> None:
     rate = packet.rate_hz
     if rate is not None and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
         raise MessageError("rate", f"rate_hz is {rate:g}; it is {MIN_RATE_HZ:g}–{MAX_RATE_HZ:g}")
     if packet.t is None:
         if packet.t0 is None or rate is None:
             raise MessageError("time", "neither t nor t0 with rate_hz")
-        first = last = packet.t0
+        first = packet.t0
+        last = first + (n - 1) / rate
     else:
         times = packet.t
         if len(times) != n:
@@ -307,8 +333,14 @@ def _check_times(packet: Packet, n: int) -> None:
         if any(b - a < 0.5e-6 for a, b in itertools.pairwise(times)):
             raise MessageError("time", "t does not increase by at least 1 µs")
         first, last = times[0], times[-1]
-    if first < _EARLIEST_S or last > _LATEST_S:
+    if not (first >= _EARLIEST_S and last <= _LATEST_S):
         raise MessageError("time", f"event time {first!r} is not in epoch seconds of 2001 to 2100")
+    if stamp_ms >= 0 and last - stamp_ms / 1e3 > MAX_AHEAD_S:
+        raise MessageError(
+            "time",
+            f"its event time is {last - stamp_ms / 1e3:.0f} s ahead of its Kafka timestamp, more than {MAX_AHEAD_S:g} s: "
+            "is the device's clock wrong, or local time sent as UTC?",
+        )
 
 
 _BARE_NAN = re.compile(rb"[\[,:]\s*-?(NaN|nan|Infinity|inf)\b")
@@ -355,11 +387,28 @@ def packet_values(packets: Sequence[Packet]) -> FloatArray:
     return out
 
 
-def check_finite(values: FloatArray) -> None:
-    """Refuse a packet's samples where one is not finite (a literal such as 1e999)."""
+def plausible(values: FloatArray) -> bool:
+    """Tell whether all of some samples (`packet_values`) are finite and no larger than a sensor can say."""
+    return bool((np.abs(values) <= _LARGEST).all())
+
+
+def check_values(values: FloatArray) -> None:
+    """Refuse a packet's samples where one is not finite (a literal such as 1e999) or larger than a sensor can say.
+
+    Raises
+    ------
+    MessageError
+        With the reason ``nan`` or ``range``.
+    """
     if not np.isfinite(values).all():
         row, axis = np.argwhere(~np.isfinite(values))[0]
         raise MessageError("nan", f"sample {row}, axis {axis} is not finite")
+    if not plausible(values):
+        row, axis = np.argwhere(np.abs(values) > _LARGEST)[0]
+        unit = "g" if axis < 3 else "°/s"
+        raise MessageError(
+            "range", f"sample {row}, axis {axis} is {values[row, axis]:g} {unit}; at most {_LARGEST[axis]:g} is taken"
+        )
 
 
 def packet_times_us(packet: Packet) -> list[int]:

@@ -31,6 +31,7 @@ from repstream.kafka import (
     unassigned_partitions,
     wait_for_broker,
 )
+from repstream.kafka_records import reason_of
 from repstream.messages import ALARMS, PREDICTIONS, Alarm, Prediction
 from store.metrics import StoreMetrics
 from store.model import RefusedRowError, Store, StoreUnavailableError
@@ -244,7 +245,8 @@ class Sink:
                     message = decode(record.value or b"")
                 except MessageError as error:
                     self.metrics.rejected.labels("unreadable").inc()
-                    log.warning("%s-%d offset %d is left out: %s", tp.topic, tp.partition, record.offset, error)
+                    place = f"{tp.topic}-{tp.partition} offset {record.offset}"
+                    log.warning("%s is left out: %s", place, reason_of(record, error))
                     continue
                 self._pending.append(_Taken(tp, record.offset, message))
 

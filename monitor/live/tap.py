@@ -136,7 +136,7 @@ class SampleTap:
 
     def _take(self, device: str, record: Any) -> None:
         try:
-            strip = strip_of(decode_packet(record.value or b"", record.key))
+            strip = strip_of(decode_packet(record.value or b"", record.key, record.timestamp))
         except MessageError:
             return  # the predictor counts it, says why, and sets it aside
         if strip is not None:

@@ -18,6 +18,7 @@ from repstream.kafka import (
     ensure_topics,
     translated,
 )
+from repstream.kafka_records import reason_of
 from repstream.messages import CONTROL, SAMPLES, ControlCommand, ProducerStatus, decode_control, encode
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ class TrafficWatch:
         try:
             message = decode_control(record.value or b"")
         except MessageError as error:
-            log.warning("%s-%d offset %d: %s", CONTROL, record.partition, record.offset, error)
+            log.warning("%s-%d offset %d: %s", CONTROL, record.partition, record.offset, reason_of(record, error))
             return
         if isinstance(message, ProducerStatus):
             # By its own clock: what was said long ago is no sign of life.

@@ -260,7 +260,7 @@ def test_each_malformed_packet_costs_itself_and_stands_in_the_dead_letter_topic_
     assert_stream_equals_batch(predictions, expected, model)
     letters = read_topic(broker.bootstrap_servers, DEAD_LETTER)
     found = sorted((dict(r.headers)["reason"].decode(), r.key or b"", r.value) for r in letters)
-    assert found == sorted((reason, k or b"", value) for k, value, reason in malformed)
+    assert found == sorted((reason, k or b"", value[: 10**6 - len(k or b"")]) for k, value, reason in malformed)
     for letter in letters:
         headers = {name: value.decode() for name, value in letter.headers}
         assert headers["topic"] == SAMPLES
