@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -328,16 +329,108 @@ def test_whatever_decoding_accepts_goes_all_the_way_to_kafka(running: Running, m
     each()
     producer.close()
     assert len(set(accepted)) > 50
-    consumer = running.connection.consumer(group_id=GROUP)
+    wait_until(lambda: _worked_off(running.connection), "the predictor works off whatever was accepted", 60)
+    assert running.process.poll() is None
+    assert running.restarts() == restarts
+
+
+def _worked_off(connection: KafkaConnection) -> bool:
+    """Tell whether all that stands in samples is committed."""
+    consumer = connection.consumer(group_id=GROUP)
     try:
         ends = consumer.end_offsets(consumer.partitions_of(SAMPLES))
-
-        def done() -> bool:
-            return all((consumer.committed(tp) or 0) >= end for tp, end in ends.items() if end)
-
-        wait_until(done, "the predictor works off whatever was accepted", 60)
+        return all((consumer.committed(tp) or 0) >= end for tp, end in ends.items() if end)
     finally:
         consumer.close()
+
+
+class Fuzzer:
+    """Draws whole records: key, headers, timestamp, codec and value."""
+
+    CODECS = (None, "gzip", "snappy", "lz4", "zstd")
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._sound = [encode(p) for p in packets_of(resolve(["spar/s10-left-ROW-1"])[0], origin_s=ORIGIN_S)]
+
+    def record(self) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int | None]:
+        """Draw key, value, headers and timestamp (ms)."""
+        draw = self._random
+        key = draw.choice([b"spar-s10-left", b"spar-s10-left", b"fuzz", None, b"", draw.randbytes(30), b"k" * 5_000])
+        names = ["trace", "", "ü", _NotUtf8("x")]
+        headers = [
+            (draw.choice(names), draw.randbytes(draw.randrange(20))) for _ in range(draw.choice([0, 0, 0, 1, 3]))
+        ]
+        now_ms = int(time.time() * 1e3)
+        stamp_ms = draw.choice([None, None, now_ms, NOW_MS, 0, 1, now_ms + 3_500_000, draw.randrange(now_ms)])
+        return key, self._value(), headers, stamp_ms
+
+    def codec(self) -> str | None:
+        """Draw what compresses a record."""
+        return self._random.choice(self.CODECS)
+
+    def _value(self) -> bytes | None:
+        draw = self._random
+        kind = draw.randrange(8)
+        sound = draw.choice(self._sound)
+        if kind == 0:
+            return draw.choice([None, b"", b"null", b"[]", b"{}", b"0", b"\x00" * 2_000_000])
+        if kind == 1:
+            return draw.randbytes(draw.randrange(2_000))
+        if kind == 2:
+            return sound[: draw.randrange(len(sound))]
+        if kind == 3:
+            broken = bytearray(sound)
+            for _ in range(draw.randrange(1, 6)):
+                broken[draw.randrange(len(broken))] = draw.randrange(256)
+            return bytes(broken)
+        packet = json.loads(sound)
+        if kind == 4:
+            packet[draw.choice([*packet, "unknown"])] = draw.choice(
+                [None, True, -1, 0, 1e300, -1e-300, 2**63, "", "x", "\ud800", [], [[]], {}, [[1e99, 0, 0]] * 10]
+            )
+        elif kind == 5:
+            axis = packet[draw.choice(["accel", "gyro"])]
+            axis[draw.randrange(len(axis))][draw.randrange(3)] = draw.choice([1e5, -1e6, 1e160, 5e-324, 2.0**53, 0.1])
+        elif kind == 6:
+            packet["t0"] += draw.choice([-1e9, -86_400, -1, 0.01, 1, 3_600, 1e9, 1e12])
+            packet["session"] = draw.choice(["a", "b", str(draw.random())])
+        return json.dumps(packet).encode()
+
+
+def test_records_drawn_at_random_are_each_predicted_or_set_aside(running: Running, model: Model) -> None:
+    """Runs for 15 s, or for REPSTREAM_FUZZ_SECONDS; with REPSTREAM_FUZZ_SEED the same records again."""
+    seed = int(os.environ.get("REPSTREAM_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"REPSTREAM_FUZZ_SEED={seed}")
+    fuzzer = Fuzzer(seed)
+    recording = named(resolve(["spar/s09-left-ROW-1"])[0], "spar-s09-left", "beside-junk")
+    scores = score(recording, model)
+    expected = {
+        messages.prediction_id(recording.device, recording.session, index): row
+        for index, row in zip(scores.windows.index.tolist(), scores.probabilities, strict=True)
+    }
+    good = iter(packets_of(recording, origin_s=ORIGIN_S))
+    restarts = running.restarts()
+    producers = {codec: running.connection.producer(compression_type=codec) for codec in Fuzzer.CODECS}
+    deadline = time.monotonic() + float(os.environ.get("REPSTREAM_FUZZ_SECONDS", "15"))
+    n = 0
+    while time.monotonic() < deadline:
+        key, value, headers, stamp_ms = fuzzer.record()
+        if key is not None or value is not None:  # kafka-python sends nothing without either
+            producers[fuzzer.codec()].send(SAMPLES, value, key, headers, timestamp_ms=stamp_ms)
+            n += 1
+        if n % 10 == 0 and (packet := next(good, None)) is not None:
+            producers[None].send(SAMPLES, encode(packet), packet.device.encode())
+    for packet in good:
+        producers[None].send(SAMPLES, encode(packet), packet.device.encode())
+    for producer in producers.values():
+        producer.close()
+    wait_until(lambda: _worked_off(running.connection), f"{n} random records worked off, seed {seed}", 120)
+    predicted = [p for p in read_predictions(running.bootstrap_servers) if p.session == recording.session]
+    assert_stream_equals_batch(predicted, expected, model)
+    text = metrics(running.port)
+    counted = value_of(text, "repstream_packets_consumed_total") + value_of(text, "repstream_packets_rejected_total")
+    assert counted == sum(_ends(running.connection).values())
     assert running.process.poll() is None
     assert running.restarts() == restarts
 
