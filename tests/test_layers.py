@@ -31,6 +31,7 @@ ORDER = [
     "signal_recogniser",
     "novelty",
     "device_drift",
+    "estimators",
     "model",
     "drift_model",
     "scoring",
