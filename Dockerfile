@@ -94,7 +94,7 @@ USER 10001:10001
 COPY --from=monitor-packages /opt/repstream /opt/repstream
 COPY models /app/models
 COPY --from=code /app/lib /app/lib
-ENV REPSTREAM_HOST=0.0.0.0 REPSTREAM_PORT=8080 REPSTREAM_REPORTS=/reports
+ENV REPSTREAM_HOST=0.0.0.0 REPSTREAM_PORT=8080 REPSTREAM_REPORTS=/reports REPSTREAM_MODELS=/app/models
 EXPOSE 8080
 VOLUME /reports
 CMD ["monitor"]
@@ -104,6 +104,6 @@ FROM service AS predictor
 COPY --from=predictor-packages /opt/repstream /opt/repstream
 COPY models /app/models
 COPY --from=code /app/lib /app/lib
-ENV REPSTREAM_METRICS_PORT=8002
+ENV REPSTREAM_METRICS_PORT=8002 REPSTREAM_MODELS=/app/models
 EXPOSE 8002
 CMD ["predict"]

@@ -39,7 +39,7 @@ from repstream.errors import RecordingError, RepstreamError
 from repstream.kafka import KafkaConnection, ensure_topics
 from repstream.kafka_records import decoded
 from repstream.messages import PREDICTIONS, SAMPLES, decode_prediction
-from repstream.model import Model, default_models_dir, load_model
+from repstream.model import Model, load_model
 
 GROUP = "repstream-demo"
 MONITOR_GROUP = "repstream-demo-monitor"
@@ -191,8 +191,8 @@ def run(
         Where something cannot be started, or a service fails.
     """
     started_s = time.time()
-    models_dir = settings.models_dir or default_models_dir()
-    model = load_model(settings.model, models_dir)
+    model = load_model(settings.model, settings.models_dir)
+    models_dir = model.folder.parent.parent
     names = settings.recordings or tuple(held_out_names(model))
     roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop)
     live = Live(roster, settings.producer.speed, model.hop)

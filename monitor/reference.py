@@ -83,15 +83,18 @@ def load_reference(model: Model) -> Reference:
     ModelError
         Naming file and column, where it is not what the model's card says.
     """
-    return read_reference(model.folder / REFERENCE_FILE, model.features.names, model.labels)
+    path = model.folder / REFERENCE_FILE
+    return read_reference(model.read_file(REFERENCE_FILE), path, model.features.names, model.labels)
 
 
-def read_reference(path: Path, names: tuple[str, ...], labels: tuple[str, ...]) -> Reference:
+def read_reference(content: bytes, path: Path, names: tuple[str, ...], labels: tuple[str, ...]) -> Reference:
     """Read and check a file of reference windows.
 
     Parameters
     ----------
+    content : bytes
     path : Path
+        Where it is from, for messages.
     names : tuple of str
         The features it must have.
     labels : tuple of str
@@ -103,7 +106,7 @@ def read_reference(path: Path, names: tuple[str, ...], labels: tuple[str, ...]) 
         Naming file and column.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
     except (OSError, pa.ArrowException) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: not a readable Parquet file ({reason}); {_CURE}") from None

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from monitor.reference import Current, Reference
 from repstream.errors import RepstreamError
+from repstream.private import FOLDER_MODE, UMASK
 
 # A report of 105 features took 10 s on a free core, and so much longer on one that others use: it is niced.
 DEADLINE_S = 180.0
@@ -126,7 +127,7 @@ class ReportMaker:
         self._asking = threading.Lock()
         self._last = ""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             for left in folder.glob(".making-*"):  # by a monitor that was killed
                 left.unlink(missing_ok=True)
         except OSError as error:
@@ -262,6 +263,7 @@ class ReportMaker:
                 stderr=stderr,
                 env={**os.environ, "DO_NOT_TRACK": "1"},
                 start_new_session=True,  # Ctrl-C at the terminal is ours to handle
+                umask=UMASK,
             )
             try:
                 while child.poll() is None:

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from predictor import state_topic
 from predictor.engine import Engine, FinishedWindows, Partition
-from predictor.instance import hold_instance
+from predictor.instance import Instance
 from predictor.ledger import Refused, refused_packet
 from predictor.metrics import PredictorMetrics
 from repstream import messages
@@ -37,12 +37,14 @@ from repstream.kafka import (
     OffsetAndMetadata,
     TopicPartition,
     TransactionalProducer,
+    cluster_id,
     ensure_topics,
     keep_working,
     membership_of,
     translated,
     unassigned_partitions,
     wait_for_broker,
+    was_fenced,
 )
 from repstream.kafka_records import UnreadableRecord, reason_of
 from repstream.messages import (
@@ -204,6 +206,7 @@ class Predictor:
         self._newest_ms = -1  # Kafka timestamp of a packet in hand
         self._lag = 0
         self._trouble = "starting"
+        self._instance = Instance(settings.group, settings.instance)
 
     def run(self) -> None:
         """Work until `stopping`; returns after delivering, committing and leaving the group.
@@ -212,6 +215,8 @@ class Predictor:
         ------
         BrokerError
             For what trying again cannot cure (credentials, for example).
+        SettingsError
+            Where another predictor has the name that was given with ``--instance``.
         """
         # A batch makes a hundred thousand short-lived tuples; looking through them for cycles, which
         # they cannot form, every 700 allocations doubles the cost of decoding (docs/results.md).
@@ -219,15 +224,15 @@ class Predictor:
         gc.set_threshold(100_000, 50, 100)
         with (
             threadpool_limits(limits=1),  # a second thread costs more than it brings on small batches
-            contextlib.closing(
-                hold_instance(self.settings.group, self.connection.bootstrap_servers, self.settings.instance)
-            ) as instance,
+            contextlib.closing(self._instance),
         ):
-            keep_working(lambda: self._work(instance.name), self.stopping, self._failed)
+            keep_working(self._work, self.stopping, self._failed)
 
     def _failed(self, error: BrokerUnavailableError) -> None:
         self._trouble = str(error)
         self.metrics.restarts.inc()
+        if was_fenced(error):
+            self._instance.fenced()
 
     def health(self) -> tuple[bool, str]:
         """Tell whether event time advances while there is lag, and why not."""
@@ -238,10 +243,11 @@ class Predictor:
             return False, f"{self._lag} packets wait and nothing was processed for {still:.0f} s"
         return True, f"{len(self._assigned)} partitions, {self._lag} packets behind"
 
-    def _work(self, instance: str) -> None:
+    def _work(self) -> None:
         """One life: connect, process until stopping or until Kafka fails."""
         if not wait_for_broker(self.connection, self.stopping):
             return
+        instance = self._instance.hold(cluster_id(self.connection))
         ensure_topics(self.connection, self.settings.partitions, extra={self._state_topic: TOPIC_CONFIG})
         self._assigned.clear()
         self._engine = Engine(self.model.window, self.settings.hop, self.settings.lateness_s)

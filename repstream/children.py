@@ -1,7 +1,7 @@
 """Child processes that end when their parent does, whatever ends it: the embedded broker, and services of ours.
 
-Each runs under ``repstream/embedded_guard.py``: the guard sees by its standard input that the parent is gone,
-even after ``kill -9``, and ends its child in order. POSIX only. Imports embedded_process and errors.
+What they write is the user's alone. Each runs under ``repstream/embedded_guard.py``: the guard sees by its standard input that the parent is gone,
+even after ``kill -9``, and ends its child in order. POSIX only. Imports embedded_process, private and errors.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Self
 
 from repstream.embedded_process import process_state
 from repstream.errors import RepstreamError
+from repstream.private import UMASK, create_private
 
 _GUARD = Path(__file__).with_name("embedded_guard.py")
 _POLL_S = 0.05
@@ -62,7 +63,7 @@ class Guarded:
     ) -> None:
         self._grace_s = grace_s
         guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(grace_s), str(remove or ""), "--"]
-        with log.open("wb") as said:
+        with create_private(log) as said:
             self._guard: subprocess.Popen[bytes] | None = subprocess.Popen(
                 [*guard, *command],
                 cwd=folder,
@@ -72,6 +73,7 @@ class Guarded:
                 stderr=said,
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
+                umask=UMASK,
             )
         assert self._guard.stdout is not None
         word, _, rest = self._guard.stdout.readline().decode().strip().partition(" ")

@@ -36,12 +36,14 @@ from repstream.embedded_config import JVM_FLAGS, write_folder
 from repstream.embedded_jars import Kafka, ensure_kafka, file_lock, find_java
 from repstream.embedded_process import HOST, LINUX, free_port, is_free, process_state
 from repstream.errors import BrokerError, RepstreamError
+from repstream.private import FOLDER_MODE, UMASK, create_private, is_mine
 
 START_TIMEOUT_S = 60.0  # 2–3 s on two idle cores; the rest is for a machine busy with other things
 STOP_TIMEOUT_S = 20.0  # an orderly stop takes 0.5 s; Kafka itself would wait minutes for what cannot come
 _GUARD_GRACE_S = 10.0
 _POLL_S = 0.02
 _FAULT = re.compile(r" (ERROR|FATAL) |^(Caused by: |Error: )|^[\w.$]+(Exception|Error)\b")
+_TOKEN = re.compile("[0-9a-f]{32}")  # anything shorter is on many a command line
 _LAUNCHES = 3  # a free port can be taken by another between our look and Kafka's bind
 
 
@@ -156,7 +158,7 @@ class EmbeddedBroker:
                 folder = Path(tempfile.mkdtemp(prefix="repstream-broker-")).resolve()
             else:
                 folder = data_dir.expanduser().resolve()
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
             raise BrokerError(f"the embedded broker cannot make its folder: {error}; choose another one") from error
         try:
@@ -195,16 +197,27 @@ class EmbeddedBroker:
 
         The process is known by a random token on its command line, so a pid that went on to another
         process is never taken for the broker.
+
+        Raises
+        ------
+        BrokerError
+            If the folder, or what it says about its broker, belongs to another user, who could name any process.
         """
         folder = data_dir.expanduser().resolve()
+        said = folder / "broker.json"
         try:
-            record: dict[str, Any] = json.loads((folder / "broker.json").read_text())
+            if not (is_mine(folder) and is_mine(said)):
+                raise BrokerError(
+                    f"{said}: it belongs to another user, and no process is ended for it; choose another data folder, "
+                    "or ask as that user"
+                )
+            record: dict[str, Any] = json.loads(said.read_text())
             broker = cls(folder, detached=True)
             broker.pid, broker.port = int(record["pid"]), int(record["port"])
             broker.started_at, broker._token = float(record["started_at"]), str(record["token"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return broker if broker.is_alive() else None
+        return broker if _TOKEN.fullmatch(broker._token) and broker.is_alive() else None
 
     def _launch(self, java: Path, kafka: Kafka, port: int, deadline: float, timeout_s: float) -> None:
         if port and not is_free(port):
@@ -238,7 +251,7 @@ class EmbeddedBroker:
         if self._detached:
             # A session of its own, here and below: a terminal's Ctrl-C goes to its whole process group,
             # and must not take the broker away before its clients have ended.
-            with said.open("wb") as output:
+            with create_private(said) as output:
                 self._child = subprocess.Popen(
                     command,
                     cwd=self.data_dir,
@@ -247,6 +260,7 @@ class EmbeddedBroker:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                    umask=UMASK,
                 )
             self.pid = self._child.pid
         else:
@@ -267,7 +281,8 @@ class EmbeddedBroker:
             "token": self._token,
         }
         fresh = self.data_dir / "broker.json.new"
-        fresh.write_text(json.dumps(record, indent=1) + "\n")
+        with create_private(fresh) as file:
+            file.write(json.dumps(record, indent=1).encode() + b"\n")
         fresh.replace(self.data_dir / "broker.json")
 
     # ---------------------------------------------------------------------------------- readiness

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from repstream.embedded_jars import Kafka
 from repstream.embedded_process import HOST
+from repstream.private import FOLDER_MODE
 
 # C1 alone and the serial collector, by measurement (two cores, Java 25, Kafka 4.3.1; first answer to a
 # metadata request; then 100,000 messages of 700 bytes by kafka-python with acks=all):
@@ -69,6 +70,7 @@ group.min.session.timeout.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=5000
 
 num.partitions=4
+# A device of somebody's own may send before any of our services runs, which would make the topics.
 auto.create.topics.enable=true
 message.max.bytes=16777216
 replica.fetch.max.bytes=16777216
@@ -128,12 +130,13 @@ def write_folder(folder: Path, kafka: Kafka, *, port: int, controller_port: int)
     )
     (folder / "log4j2.properties").write_text(_LOG4J2_PROPERTIES)
     topics = folder / "kafka"
+    topics.mkdir(FOLDER_MODE, exist_ok=True)
+    topics.chmod(FOLDER_MODE)  # whatever made it: the folder of the data may be one that others can see into
     formatted = topics / "meta.properties"
     if formatted.exists():
         return
     # What `kafka-storage format` does, without its second of a JVM. meta.properties comes last and at
     # once: it is what makes a folder a formatted one.
-    topics.mkdir(exist_ok=True)
     shutil.copyfile(kafka.bootstrap_checkpoint, topics / "bootstrap.checkpoint")
     fresh = topics / "meta.properties.new"
     fresh.write_text(f"version=1\nnode.id=1\ncluster.id={_kafka_id()}\ndirectory.id={_kafka_id()}\n")

@@ -42,12 +42,14 @@ __all__ = [
     "OffsetAndMetadata",
     "TopicPartition",
     "TransactionalProducer",
+    "cluster_id",
     "ensure_topics",
     "keep_working",
     "membership_of",
     "translated",
     "unassigned_partitions",
     "wait_for_broker",
+    "was_fenced",
 ]
 
 log = logging.getLogger(__name__)
@@ -186,6 +188,26 @@ def translated(doing: str) -> Iterator[None]:
 
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def was_fenced(error: BaseException) -> bool:
+    """Whether what failed did because Kafka gave our name, as a member or as a producer, to somebody else."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, kafka_errors.FencedInstanceIdError | kafka_errors.ProducerFencedError):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def cluster_id(connection: KafkaConnection) -> str:
+    """Return the id that a cluster gave itself, the same under each of its addresses."""
+    with translated(f"asking Kafka at {connection.bootstrap_servers} for its cluster"):
+        admin = connection.admin()
+        try:
+            return str(admin.describe_cluster()["cluster_id"])
+        finally:
+            admin.close()
 
 
 def wait_for_broker(

@@ -1,14 +1,17 @@
-"""Models on disk: card, checks, predictions; imports features and errors.
+"""Models on disk: card, checks, predictions; imports features, estimators and errors.
 
-``models/<name>/<version>/`` holds ``model.joblib`` (a scikit-learn classifier), ``reference.parquet``
-(its reference windows) and ``card.json``, which says what they are and their SHA-256. A joblib file
-runs code when it is loaded, so it is read only once its hash is the card's.
+``models/<name>/<version>/`` holds ``model.skops`` (a scikit-learn classifier), ``reference.parquet``
+(its reference windows) and ``card.json``, which says what they are and their SHA-256. Each file is read
+once, and what is used are the bytes that were hashed. Models of earlier releases have a ``model.joblib``
+instead, a pickle, which runs code when it is loaded; so it is loaded only from a folder that the user
+named.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import re
@@ -19,27 +22,35 @@ from typing import Any
 import joblib
 import numpy as np
 
+from repstream import estimators
 from repstream.errors import ModelError
 from repstream.features import FeatureSet, feature_set
 from repstream.recording import FloatArray
 
-MODEL_FILE = "model.joblib"
+MODEL_FILE = "model.skops"
+PICKLE_FILE = "model.joblib"
 CARD_FILE = "card.json"
 REFERENCE_FILE = "reference.parquet"
 
-# A pickled estimator is only promised to work with the very scikit-learn that made it; the others
-# keep their pickles readable within a minor release.
+SHIPPED_DIR = Path(__file__).resolve().parent.parent / "models"
+# What `card_digest` says of the models that come with a release: in the folder they come in, no other is taken
+# for them.
+SHIPPED_CARDS = {"spar/1": "98a200fd8582b4556b364ac1d95ee388b9235a8ef1118d2023f326f83267b7d2"}
+
+# A stored estimator is only promised to work with the very scikit-learn that made it; the others
+# keep what they wrote readable within a minor release (skops for ever: its version is noted, not compared).
 _EXACT = ("scikit-learn",)
 _SAME_MINOR = ("numpy", "scipy", "joblib")
-LIBRARIES = (*_EXACT, *_SAME_MINOR)
+LIBRARIES = (*_EXACT, "numpy", "scipy", "skops")
 
 
 def default_models_dir() -> Path:
-    """``REPSTREAM_MODELS``, else ``models`` here, else beside the installed package."""
-    if named := os.environ.get("REPSTREAM_MODELS"):
-        return Path(named)
-    here = Path("models")
-    return here if here.is_dir() else Path(__file__).resolve().parent.parent / "models"
+    """``REPSTREAM_MODELS``, else ``models`` of the checkout, or beside the installed package.
+
+    Never ``models`` of the current folder: whoever filled that folder would choose the model.
+    """
+    named = os.environ.get("REPSTREAM_MODELS")
+    return Path(named) if named else SHIPPED_DIR
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +100,16 @@ class Model:
         if not len(features):
             return np.empty((0, len(self.labels)))
         return np.asarray(self.estimator.predict_proba(features), dtype=np.float64)
+
+    def read_file(self, name: str) -> bytes:
+        """Return the content of one of the card's files.
+
+        Raises
+        ------
+        ModelError
+            Where it is missing, or not what it was when the card was written.
+        """
+        return _read_file(self.folder, self.card, name)
 
 
 def installed_libraries() -> dict[str, str]:
@@ -146,24 +167,34 @@ def load_model(spec: str, models_dir: Path | None = None) -> Model:
     spec : str
         ``name/version``, or ``name`` for its newest version.
     models_dir : Path, optional
-        Default `default_models_dir`.
+        Default `default_models_dir`. A folder that is named, here or by ``REPSTREAM_MODELS``, is trusted with
+        pickles.
 
     Raises
     ------
     ModelError
-        Where it is missing, incomplete, altered, or made by other library versions.
+        Where it is missing, incomplete, altered, a pickle that may not run, or made by other library versions.
     """
     folder = find_model(spec, models_dir or default_models_dir())
     card = _read_card(folder)
-    _check_libraries(folder, card)
-    _check_hashes(folder, card)
+    pickled = MODEL_FILE not in card["files"] and PICKLE_FILE in card["files"]
+    if pickled and models_dir is None and not os.environ.get("REPSTREAM_MODELS"):
+        raise ModelError(
+            f"{folder / PICKLE_FILE}: a pickle, which can run code of whoever made it when it is loaded; "
+            "if you trust it, name its folder with --models-dir or REPSTREAM_MODELS, "
+            "else train the model again: repstream train"
+        )
+    _check_libraries(folder, card, pickled)
+    stored = _read_file(folder, card, PICKLE_FILE if pickled else MODEL_FILE)
+    _read_file(folder, card, REFERENCE_FILE)
+    _check_card(folder, card)
     features = feature_set(str(card["feature_set"]))
     if features.version != card["feature_set_version"]:
         raise ModelError(
             f"{folder}: the model was trained on version {card['feature_set_version']} of the feature set "
             f"{features.name}, this release computes version {features.version}; train it again: repstream train"
         )
-    estimator = joblib.load(folder / MODEL_FILE)
+    estimator = joblib.load(io.BytesIO(stored)) if pickled else estimators.unpack(stored, folder / MODEL_FILE)
     return Model(
         name=str(card["name"]),
         version=str(card["version"]),
@@ -194,10 +225,11 @@ def _read_card(folder: Path) -> dict[str, Any]:
     return dict(card)
 
 
-def _check_libraries(folder: Path, card: dict[str, Any]) -> None:
-    here = installed_libraries()
-    for name in LIBRARIES:
-        made, now = str(card["libraries"].get(name, "unknown")), here[name]
+def _check_libraries(folder: Path, card: dict[str, Any], pickled: bool) -> None:
+    for name in (*_EXACT, *_SAME_MINOR):
+        if name == "joblib" and not pickled:
+            continue
+        made, now = str(card["libraries"].get(name, "unknown")), importlib.metadata.version(name)
         same = made == now if name in _EXACT else made.split(".")[:2] == now.split(".")[:2]
         if not same:
             raise ModelError(
@@ -206,19 +238,29 @@ def _check_libraries(folder: Path, card: dict[str, Any]) -> None:
             )
 
 
-def _check_hashes(folder: Path, card: dict[str, Any]) -> None:
-    files = dict(card["files"])
-    for name in (MODEL_FILE, REFERENCE_FILE):
-        path = folder / name
-        if name not in files or not path.is_file():
-            raise ModelError(f"{folder}: {name} is missing; fetch the model anew, or train it: repstream train")
-        if sha256(path) != files[name]:
-            raise ModelError(
-                f"{path}: its SHA-256 is not the card's: the file was altered or damaged, and is not loaded; "
-                "fetch the model anew, or train it again: repstream train"
-            )
-    if card.get("card_sha256") != card_digest(card):
+def _read_file(folder: Path, card: dict[str, Any], name: str) -> bytes:
+    path = folder / name
+    if name not in card["files"] or not path.is_file():
+        raise ModelError(f"{folder}: {name} is missing; fetch the model anew, or train it: repstream train")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != card["files"][name]:
+        raise ModelError(
+            f"{path}: its SHA-256 is not the card's: the file was altered or damaged, and is not loaded; "
+            "fetch the model anew, or train it again: repstream train"
+        )
+    return content
+
+
+def _check_card(folder: Path, card: dict[str, Any]) -> None:
+    digest = card_digest(card)
+    if card.get("card_sha256") != digest:
         raise ModelError(
             f"{folder / CARD_FILE}: the card was altered after training; fetch the model anew, "
             "or train it again: repstream train"
+        )
+    pinned = SHIPPED_CARDS.get(f"{folder.parent.name}/{folder.name}")
+    if pinned not in (None, digest) and folder.parent.parent.resolve() == SHIPPED_DIR:
+        raise ModelError(
+            f"{folder / CARD_FILE}: this is not the model that this release came with; fetch the release anew, "
+            "or keep a model of your own under another name or in a folder given by --models-dir"
         )

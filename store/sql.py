@@ -39,6 +39,7 @@ from sqlalchemy.types import JSON
 from repstream import messages
 from repstream.errors import SettingsError
 from repstream.messages import Alarm, Prediction
+from repstream.private import FILE_MODE, FOLDER_MODE
 from store.model import (
     AlarmQuery,
     PredictionQuery,
@@ -281,9 +282,13 @@ class SqliteStore(_SqlStore):
     def prepare(self) -> None:
         """Make the file, tables and indexes that are not there yet."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self._path}: its folder cannot be made ({error})") from None
+        if not self._path.exists():
+            # SQLite gives the files beside it the rights of this one.
+            with contextlib.suppress(OSError):  # SQLite says why it cannot be made
+                self._path.touch(FILE_MODE)
         with self._translated(), self._engine.connect() as connection:
             # A property of the file: who reads does not wait for who writes.
             connection.execute(text("PRAGMA journal_mode = WAL"))

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each module of repstream imports only those before it.
 ORDER = [
     "errors",
+    "private",
     "draw",
     "palette",
     "recording",
@@ -31,6 +32,7 @@ ORDER = [
     "signal_recogniser",
     "novelty",
     "device_drift",
+    "estimators",
     "model",
     "drift_model",
     "scoring",

@@ -363,19 +363,16 @@ def _changed(path: Path, **columns: Any) -> Path:
 def test_a_wrong_reference_is_refused_in_words(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
     path = _changed(tmp_path / "reference.parquet", **columns)
     with pytest.raises(ModelError) as refused:
-        read_reference(path, ("f",), ("A", "B"))
+        read_reference(path.read_bytes(), path, ("f",), ("A", "B"))
     assert str(path) in str(refused.value)
     assert said in str(refused.value)
     assert "repstream train" in str(refused.value)
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "reference.parquet"
-    with pytest.raises(ModelError, match="not a readable Parquet file"):
-        read_reference(path, ("f",), ("A",))
-    path.write_bytes(b"PAR1")
-    with pytest.raises(ModelError, match="not a readable Parquet file"):
-        read_reference(path, ("f",), ("A",))
+    for content in (b"", b"PAR1"):
+        with pytest.raises(ModelError, match=r"reference.parquet: not a readable Parquet file"):
+            read_reference(content, tmp_path / "reference.parquet", ("f",), ("A",))
 
 
 def test_importing_is_quick_and_evidently_never_reports_home() -> None:

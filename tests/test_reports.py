@@ -61,6 +61,13 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+def test_a_report_is_the_users_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "reports"
+    with maker(folder, WRITES) as reports:
+        path = reports.request("x", *made_up(20)).result(60)
+        assert (folder.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
+
+
 def test_a_report_is_made_while_the_caller_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "reports"
     with maker(folder) as reports:

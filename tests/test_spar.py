@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
+import pickle
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from repstream import spar
 from repstream.spar import EXERCISES
-from tests.support import spar_named
+from tests.support import failure, spar_named
 
 
 def test_there_are_140_recordings_of_10_subjects_both_wrists_and_7_exercises() -> None:
@@ -50,6 +55,54 @@ def test_angular_rates_are_converted_from_radians_and_accelerations_are_left_as_
         mine = by_length[len(raw)].values
         assert np.array_equal(mine[:, :3], raw[:, :3])
         np.testing.assert_allclose(mine[:, 3:], np.rad2deg(raw[:, 3:]), rtol=1e-14)
+
+
+@pytest.fixture
+def replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of the test's own in the place of the data."""
+    path = tmp_path / "watch_dataset.npy"
+    monkeypatch.setattr(spar, "data_file", lambda: path)
+    spar._load.cache_clear()
+    spar.recordings.cache_clear()
+    yield path
+    spar._load.cache_clear()
+    spar.recordings.cache_clear()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_data_that_are_not_those_of_the_pinned_package_are_not_read(replaced: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    np.save(replaced, np.array({"X": Trap(trap)}, dtype=object), allow_pickle=True)
+    assert failure("recordings", "list") == (
+        f"{replaced}: its SHA-256 is not that of the SPAR recordings, and it is not read; "
+        "install it anew: pip install --force-reinstall --no-deps seglearn==1.2.5"
+    )
+    assert not trap.exists()
+    replaced.unlink()
+    assert "the SPAR recordings cannot be read (No such file" in failure("recordings", "list")
+
+
+def test_even_data_that_are_trusted_make_nothing_but_arrays(
+    replaced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "sprung"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
+    content = header.getvalue() + pickle.dumps(Trap(trap))
+    replaced.write_bytes(content)
+    monkeypatch.setattr(spar, "SHA256", hashlib.sha256(content).hexdigest())
+    with pytest.raises(pickle.UnpicklingError, match=r"it names pathlib\S*\.Path\.touch"):
+        spar.recordings()
+    assert not trap.exists()
 
 
 def test_a_wrist_shows_gravity_in_g_and_turns_in_degrees() -> None:

@@ -417,6 +417,16 @@ def test_a_server_that_knows_no_logins_is_used_without_one_and_that_is_said(
     assert "geheim" not in caplog.text
 
 
+def test_what_a_store_keeps_in_a_file_is_the_users_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "store.db"
+    with closing(open_store(f"sqlite:///{path}", writing=True)) as store:
+        store.prepare()
+        files = list(path.parent.iterdir())
+        assert {"store.db", "store.db-wal"} <= {p.name for p in files}
+        assert {p.stat().st_mode & 0o777 for p in files} == {0o600}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_locked_sqlite_file_is_away_and_answers_again(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with closing(open_store(f"sqlite:///{path}", writing=True)) as store:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn.naive_bayes import GaussianNB
 
-from repstream.errors import RepstreamError, SettingsError
+from repstream import estimators
+from repstream.errors import ModelError, RepstreamError, SettingsError
 from repstream.features import feature_set
 from repstream.model import load_model, sha256
 from repstream.recording import SIDE_CODES, Recording
@@ -19,7 +21,7 @@ from repstream.windows import cut
 from tests.support import exercising, failure, make_recording, noise, success
 from training.dataset import build_dataset
 from training.evaluate import leave_one_subject_out
-from training.recipes import RECIPES, ROTATION_SD_DEG, find_recipe, fit, mirrored_to_left, rotated
+from training.recipes import RECIPES, ROTATION_SD_DEG, Recipe, find_recipe, fit, mirrored_to_left, rotated
 from training.train import next_version, split_subjects, train, without_labels
 
 LOGISTIC = find_recipe("logistic")
@@ -84,9 +86,9 @@ def test_one_person_alone_cannot_be_evaluated(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_model_to_the_last_bit_and_another_seed_another(tmp_path: Path) -> None:
     first, again, other = (trained(tmp_path / d, seed) for d, seed in (("a", 7), ("b", 7), ("c", 8)))
-    for name in ("model.joblib", "reference.parquet"):
+    for name in ("model.skops", "reference.parquet"):
         assert (first / name).read_bytes() == (again / name).read_bytes()
-    mine, others = (joblib.load(d / "model.joblib")[-1].coef_ for d in (first, other))
+    mine, others = (load_model("m", d.parents[1]).estimator[-1].coef_ for d in (first, other))
     assert not np.array_equal(mine, others)
 
 
@@ -112,10 +114,36 @@ def test_the_card_tells_who_was_trained_on_and_hashes_what_was_written(tmp_path:
     card = json.loads((folder / "card.json").read_text())
     assert card["subjects"] == {"train": ["p1", "p2", "p3"], "held_out": ["p4"]}
     assert [entry["subject"] for entry in card["data"]] == ["p1", "p1", "p2", "p2", "p3", "p3"]
-    assert card["files"] == {name: sha256(folder / name) for name in ("model.joblib", "reference.parquet")}
+    assert card["files"] == {name: sha256(folder / name) for name in ("model.skops", "reference.parquet")}
     assert (card["recipe"], card["seed"], card["window"], card["hop"]) == ("logistic", 0, WINDOW, HOP)
     assert set(card["scores"]) == {"leave_one_training_subject_out", "held_out_subjects"}
     assert load_model("m/1", tmp_path).labels == ("A", "B")
+
+
+@pytest.mark.parametrize("labels", ["AB", "ABC"])
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_every_recipes_model_is_stored_without_pickle_and_answers_the_same_to_the_last_bit(
+    recipe: Recipe, labels: str
+) -> None:
+    data = build_dataset(people("p1", "p2", labels=labels), WINDOW, WINDOW)
+    table = feature_set(recipe.features).compute(data.windows, data.sides)
+    estimator = fit(recipe, data, 0)
+    stored = estimators.pack(estimator)
+    loaded = estimators.unpack(stored, Path("model.skops"))
+    assert loaded.predict_proba(table).tobytes() == estimator.predict_proba(table).tobytes()
+    assert estimators.pack(fit(recipe, data, 0)) == stored
+
+
+def test_a_recipe_whose_classifier_cannot_be_stored_writes_nothing(tmp_path: Path) -> None:
+    recipe = replace(LOGISTIC, build=lambda _: GaussianNB())
+    with pytest.raises(ModelError) as refused:
+        trained(tmp_path, recipe=recipe)
+    assert str(refused.value) == (
+        "a model that holds sklearn.naive_bayes.GaussianNB (by ObjectNode) cannot be stored: only types listed in "
+        "repstream/estimators.py can; choose another recipe, or add the type there"
+    )
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_version_that_is_there_is_not_overwritten(tmp_path: Path) -> None:

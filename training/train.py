@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from repstream import estimators
 from repstream.errors import ModelError, SettingsError
 from repstream.features import feature_set
 from repstream.model import (
@@ -109,7 +109,7 @@ def train(
     Raises
     ------
     ModelError
-        Where that version is there already.
+        Where that version is there already, or the recipe's classifier cannot be stored.
     """
     folder = models_dir / name / version
     if folder.exists():
@@ -120,8 +120,9 @@ def train(
     with threadpool_limits(limits=1):
         estimator = fit(recipe, data, seed)
     labels = [str(c) for c in estimator.classes_]
+    stored = estimators.pack(estimator)
     folder.mkdir(parents=True)
-    joblib.dump(estimator, folder / MODEL_FILE, compress=3)
+    (folder / MODEL_FILE).write_bytes(stored)
     _write_reference(cross, folder / REFERENCE_FILE)
     features = feature_set(recipe.features)
     card: dict[str, Any] = {

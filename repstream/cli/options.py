@@ -36,7 +36,8 @@ DEFAULT_MODEL = "spar"
 ModelsDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of models. Default: models here, else beside the installed package.",
+        help="Folder of models, trusted to run code where a model in it is a pickle. "
+        "Default: models of the checkout, or beside the installed package.",
         envvar="REPSTREAM_MODELS",
         show_default=False,
     ),

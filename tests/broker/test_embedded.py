@@ -32,6 +32,7 @@ from repstream.errors import BrokerError
 pytestmark = pytest.mark.broker
 
 # Programs started here find the same code as this one does, installed or not.
+SETTINGS = ("server.properties", "log4j2.properties", "lock", "bootstrap.checkpoint", "meta.properties")  # no secrets
 ENV = {**os.environ, "PYTHONPATH": str(Path(embedded_jars.__file__).parents[1])}
 CLI = [sys.executable, "-c", "from repstream.cli import main; main()", "broker"]
 
@@ -235,6 +236,62 @@ def test_a_pid_that_went_to_another_process_is_not_taken_for_the_broker(data: Pa
     (data / "broker.json").write_text(json.dumps(record))
     assert EmbeddedBroker.attach(data) is None
     assert run_cli("stop", "--data", str(data)).returncode == 0
+
+
+@contextlib.contextmanager
+def bystander(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with a broker."""
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("token", ["", "a", "sleep", "0123456789abcdef0123456789abcde", 7])
+def test_no_process_is_ended_for_a_record_that_names_none(data: Path, token: object) -> None:
+    data.mkdir()
+    with bystander("sleep", "600") as process:
+        record = {"pid": process.pid, "port": 9092, "started_at": 0.0, "token": token}
+        (data / "broker.json").write_text(json.dumps(record))
+        done = run_cli("stop", "--data", str(data))
+        assert (done.returncode, done.stderr) == (0, f"no broker runs on {data}\n")
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("foreign", ["folder", "record"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_no_process_is_ended_for_another_users_folder(tmp_path: Path, foreign: str) -> None:
+    data = tmp_path / "broker"
+    data.mkdir()
+    token = "0123456789abcdef0123456789abcdef"
+    with bystander(sys.executable, "-c", "import time; time.sleep(600)", token) as process:
+        record = {"pid": process.pid, "port": 9092, "started_at": 0.0, "token": token}
+        (data / "broker.json").write_text(json.dumps(record))
+        assert wait_until(lambda: token in (process_state(process.pid) or ("", ""))[1])
+        os.chown(data if foreign == "folder" else data / "broker.json", 65_534, 65_534)
+        done = run_cli("stop", "--data", str(data))
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"Error: {data / 'broker.json'}: it belongs to another user, and no process is ended for it; "
+            "choose another data folder, or ask as that user\n",
+        )
+        assert process.poll() is None
+
+
+def test_what_a_broker_writes_is_the_users_alone(data: Path) -> None:
+    """Whether it is in the background or a child, and though the folder that it was given is open."""
+    for detached in (False, True):
+        folder = data / str(detached)
+        if detached:
+            folder.mkdir(parents=True, mode=0o755)
+        with EmbeddedBroker.start(folder, detached=detached) as broker:
+            send(broker.bootstrap_servers, "secret", b"heart rate")
+            assert folder.stat().st_mode & 0o777 == (0o755 if detached else 0o700)
+            assert (folder / "kafka").stat().st_mode & 0o777 == 0o700
+            written = [p for p in folder.rglob("*") if p.is_file() and p.name not in SETTINGS]
+            assert {"broker.json", "broker.log", "jvm.log", "00000000000000000000.log"} <= {p.name for p in written}
+            assert [p.name for p in written if p.stat().st_mode & 0o077] == []
 
 
 # -------------------------------------------------------------------------------------- refusals
