@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import socket
 import time
@@ -21,8 +22,10 @@ from repstream.errors import SettingsError
 from repstream.private import FILE_MODE, open_runtime_folder
 
 _MOST = 1000
-# Once can be a predictor of this name that was started anew while we were being stopped.
+# Once can be a predictor of this name that was started anew while we were being stopped. The client also tells a
+# transaction that Kafka timed out, of a process that was frozen, as a fencing: to end for it takes several in a row.
 _FENCED_AGAIN_S = 60.0
+_MOST_FENCINGS, _MOST_FENCINGS_GIVEN = 2, 5
 
 
 class Instance:
@@ -43,7 +46,8 @@ class Instance:
         self._cluster = ""
         self._locks: list[int] = []
         self._tried = 0
-        self._fenced_s: float | None = None
+        self._fenced_s = -math.inf
+        self._fencings = 0
 
     def hold(self, cluster: str) -> str:
         """Return the name, the same each time.
@@ -73,16 +77,17 @@ class Instance:
         Raises
         ------
         SettingsError
-            Where the name was given.
+            Where the name was given, the fifth time of those that each came within a minute of the last.
         """
-        before, self._fenced_s = self._fenced_s, time.monotonic()
-        if before is None or self._fenced_s - before > _FENCED_AGAIN_S:
+        before_s, self._fenced_s = self._fenced_s, time.monotonic()
+        self._fencings = self._fencings + 1 if self._fenced_s - before_s <= _FENCED_AGAIN_S else 1
+        if self._fencings < (_MOST_FENCINGS if self._given is None else _MOST_FENCINGS_GIVEN):
             return
-        self._fenced_s = None
+        self._fencings = 0
         if self._given is not None:
             raise SettingsError(
-                f"Kafka gave the name {self._given} in group {self._group} to another predictor twice within "
-                f"{_FENCED_AGAIN_S:.0f} s; give each one a name of its own with --instance"
+                f"Kafka gave the name {self._given} in group {self._group} to another predictor "
+                f"{_MOST_FENCINGS_GIVEN} times in a row; give each one a name of its own with --instance"
             )
         self._name = ""  # its lock is kept: nobody else here is to take that name either
 

@@ -112,6 +112,9 @@ class Admin:
     def list_topics(self) -> list[str]:
         return list(self._calls("list_topics", lambda: list(self._log.partitions)))
 
+    def describe_cluster(self) -> dict[str, str]:
+        return dict(self._calls("describe_cluster", lambda: {"cluster_id": "memory"}))
+
     def describe_topics(self, topics: Sequence[str] | None = None) -> list[dict[str, Any]]:
         def described() -> list[dict[str, Any]]:
             return [

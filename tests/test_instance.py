@@ -87,11 +87,12 @@ def test_fenced_once_it_keeps_its_name_and_twice_within_a_minute_it_takes_the_ne
 
 def test_a_given_name_that_somebody_else_has_too_ends_in_words() -> None:
     instance = Instance("g", "mine")
-    instance.fenced()
+    for _ in range(4):
+        instance.fenced()
     with pytest.raises(SettingsError) as refused:
         instance.fenced()
     assert str(refused.value) == (
-        "Kafka gave the name mine in group g to another predictor twice within 60 s; "
+        "Kafka gave the name mine in group g to another predictor 5 times in a row; "
         "give each one a name of its own with --instance"
     )
 

@@ -115,6 +115,6 @@ def test_a_name_that_two_were_told_to_use_ends_one_of_them_in_words(broker: Embe
         ended = "a" if a.poll() is not None else "b"
         assert (a if ended == "a" else b).wait(5) == 1
     assert (tmp_path / ended / "log").read_text().splitlines()[-1] == (
-        "Error: Kafka gave the name mine in group test to another predictor twice within 60 s; "
+        "Error: Kafka gave the name mine in group test to another predictor 5 times in a row; "
         "give each one a name of its own with --instance"
     )
