@@ -1,6 +1,6 @@
 """Kafka as all services use it: clients, topics, waiting.
 
-With `repstream.kafka_clients` it is the only importer of kafka-python.
+With `repstream.kafka_clients` and `repstream.kafka_records` it is the only importer of kafka-python.
 
 Errors of the client become `BrokerError`, or `BrokerUnavailableError` where trying again can help,
 by `translated`.

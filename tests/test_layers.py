@@ -36,6 +36,7 @@ ORDER = [
     "model",
     "drift_model",
     "scoring",
+    "kafka_records",
     "kafka_clients",
     "kafka",
     "state_topic",
@@ -67,7 +68,7 @@ LIGHT = (
 SERVICES = ("producer", "predictor", "monitor", "store")
 ABOVE_REPSTREAM = (*SERVICES, "training", "demo", "bench")
 
-KAFKA_IMPORTERS = ("repstream/kafka.py", "repstream/kafka_clients.py")
+KAFKA_IMPORTERS = ("repstream/kafka.py", "repstream/kafka_clients.py", "repstream/kafka_records.py")
 
 
 def sources(package: str) -> list[Path]:
