@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ from repstream.embedded_process import HOST, free_port
 from repstream.errors import RecordingError, RepstreamError
 from repstream.kafka import KafkaConnection, ensure_topics
 from repstream.messages import PREDICTIONS, SAMPLES, decode_prediction
-from repstream.model import Model, default_models_dir, load_model
+from repstream.model import Model, default_models_dir, find_model, load_model
 
 GROUP = "repstream-demo"
 MONITOR_GROUP = "repstream-demo-monitor"
@@ -197,28 +198,31 @@ def run(
     """
     started_s = time.time()
     models_dir = settings.models_dir or default_models_dir()
-    model = load_model(settings.model, models_dir)
-    names = settings.recordings or tuple(held_out_names(model))
-    roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop)
-    live = Live(roster, settings.producer.speed, model.hop)
+    model_id = "/".join(find_model(settings.model, models_dir).parts[-2:])
+    resolve(settings.recordings)  # wrong names are refused before anything starts
     with ExitStack() as stack:
         enter = _Started(stack).enter
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repstream-demo-")))
-        # Both take seconds to start, so they do so side by side: the predictor waits for its Kafka.
+        # All take seconds, so they start side by side: the predictor waits for its Kafka, this process for scikit-learn.
         kafka_port = free_port()
         port = free_port(other_than=kafka_port)
-        arguments = ["--bootstrap-servers", f"{HOST}:{kafka_port}", "--model", model.id, "--group", GROUP]
+        arguments = ["--bootstrap-servers", f"{HOST}:{kafka_port}", "--model", model_id, "--group", GROUP]
         arguments += ["--models-dir", str(models_dir), "--lateness", str(LATENESS_S), "--metrics-port", str(port)]
-        say(f"starting the predictor, model {model.id}")
+        say(f"starting the predictor, model {model_id}")
         predictor = enter(start("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(load_model, model_id, models_dir)
         broker = enter(EmbeddedBroker.start(port=kafka_port, progress=say))
         stack.callback(predictor.stop)  # while there is a Kafka to leave in order
         page_port = settings.port or _page_port(settings.port, kafka_port, port)
-        arguments = ["--bootstrap-servers", broker.bootstrap_servers, "--model", model.id, "--group", MONITOR_GROUP]
+        arguments = ["--bootstrap-servers", broker.bootstrap_servers, "--model", model_id, "--group", MONITOR_GROUP]
         arguments += ["--models-dir", str(models_dir), "--predictor-group", GROUP, "--port", str(page_port)]
         arguments += ["--every", str(EVERY_S), "--reports", str(logs / "reports")]
         monitor = enter(start("monitor", arguments, logs / "monitor.log", _MONITOR_GRACE_S, logs))
         stack.callback(monitor.stop)
+        model = loading.result()
+        names = settings.recordings or tuple(held_out_names(model))
+        roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop)
+        live = Live(roster, settings.producer.speed, model.hop)
         connection = KafkaConnection(broker.bootstrap_servers)
         ensure_topics(connection)
         reader = stack.enter_context(PredictionReader(connection, live.take))
