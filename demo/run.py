@@ -15,10 +15,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live as LiveDisplay
@@ -39,7 +40,7 @@ from repstream.errors import RecordingError, RepstreamError
 from repstream.kafka import KafkaConnection, ensure_topics
 from repstream.kafka_records import decoded
 from repstream.messages import PREDICTIONS, SAMPLES, decode_prediction
-from repstream.model import Model, load_model
+from repstream.model import Model, default_models_dir, find_model, load_model
 
 GROUP = "repstream-demo"
 MONITOR_GROUP = "repstream-demo-monitor"
@@ -54,11 +55,16 @@ _METRICS_EVERY_S = 1.0
 _READY_TIMEOUT_S = 60.0
 # At the end: so long without any packet being finished, and the rest is given up and counted as lost.
 _DRAIN_TIMEOUT_S = 15.0
+# From the end of the duration to where a producer that is not done is given up: on a starved machine it takes 10 s to
+# start, and with a Kafka that hangs it would go on trying for 10 min.
+_OVERTIME_S = 30.0
 # The producer sees its last packets through for up to 30 s when it is stopped.
 _PRODUCER_GRACE_S, _PREDICTOR_GRACE_S, _MONITOR_GRACE_S = 35.0, 15.0, 10.0
 # A row whose newest prediction is older is drawn dim: the session has ended or the next one's first
 # window fills. Windows come every half second of event time.
 _FRESH_S = 2.0
+
+_Service = TypeVar("_Service", Child, EmbeddedBroker)
 
 
 @dataclass(frozen=True)
@@ -188,35 +194,41 @@ def run(
     Raises
     ------
     RepstreamError
-        Where something cannot be started, or a service fails.
+        Where something cannot be started, Kafka or a service ends, or the producer is not done `_OVERTIME_S` after the
+        duration.
     """
     started_s = time.time()
-    model = load_model(settings.model, settings.models_dir)
-    models_dir = model.folder.parent.parent
-    names = settings.recordings or tuple(held_out_names(model))
-    roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop)
-    live = Live(roster, settings.producer.speed, model.hop)
+    # Only a folder that the user named is named to the services: they trust it with pickles, too.
+    trusted = ["--models-dir", str(settings.models_dir.resolve())] if settings.models_dir else []
+    model_id = "/".join(find_model(settings.model, settings.models_dir or default_models_dir()).parts[-2:])
+    resolve(settings.recordings)  # wrong names are refused before anything starts
     with ExitStack() as stack:
+        enter = _Started(stack).enter
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repstream-demo-")))
-        # Both take seconds to start, so they do so side by side: the predictor waits for its Kafka.
+        # All take seconds, so they start side by side: the predictor waits for its Kafka, this process for scikit-learn.
         kafka_port = free_port()
         port = free_port(other_than=kafka_port)
-        arguments = ["--bootstrap-servers", f"{HOST}:{kafka_port}", "--model", model.id, "--group", GROUP]
-        arguments += ["--models-dir", str(models_dir), "--lateness", str(LATENESS_S), "--metrics-port", str(port)]
-        say(f"starting the predictor, model {model.id}")
-        predictor = stack.enter_context(start("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
-        broker = stack.enter_context(EmbeddedBroker.start(port=kafka_port, progress=say))
+        arguments = ["--bootstrap-servers", f"{HOST}:{kafka_port}", "--model", model_id, "--group", GROUP]
+        arguments += [*trusted, "--lateness", str(LATENESS_S), "--metrics-port", str(port)]
+        say(f"starting the predictor, model {model_id}")
+        predictor = enter(start("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(load_model, model_id, settings.models_dir)
+        broker = enter(EmbeddedBroker.start(port=kafka_port, progress=say))
         stack.callback(predictor.stop)  # while there is a Kafka to leave in order
         page_port = settings.port or _page_port(settings.port, kafka_port, port)
-        arguments = ["--bootstrap-servers", broker.bootstrap_servers, "--model", model.id, "--group", MONITOR_GROUP]
-        arguments += ["--models-dir", str(models_dir), "--predictor-group", GROUP, "--port", str(page_port)]
+        arguments = ["--bootstrap-servers", broker.bootstrap_servers, "--model", model_id, "--group", MONITOR_GROUP]
+        arguments += [*trusted, "--predictor-group", GROUP, "--port", str(page_port)]
         arguments += ["--every", str(EVERY_S), "--reports", str(logs / "reports")]
-        monitor = stack.enter_context(start("monitor", arguments, logs / "monitor.log", _MONITOR_GRACE_S, logs))
+        monitor = enter(start("monitor", arguments, logs / "monitor.log", _MONITOR_GRACE_S, logs))
         stack.callback(monitor.stop)
+        model = loading.result()
+        names = settings.recordings or tuple(held_out_names(model))
+        roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop)
+        live = Live(roster, settings.producer.speed, model.hop)
         connection = KafkaConnection(broker.bootstrap_servers)
         ensure_topics(connection)
         reader = stack.enter_context(PredictionReader(connection, live.take))
-        watch = _Watch(_about(model, settings), live, predictor, monitor, reader, port)
+        watch = _Watch(_about(model, settings), live, broker, predictor, monitor, reader, port)
         watch.wait_until_ready(stopping)
         say(f"Kafka {broker.bootstrap_servers} · predictor http://{HOST}:{port}/metrics · Ctrl-C ends it")
         page = f"http://{HOST}:{page_port}/"
@@ -224,12 +236,10 @@ def run(
         sent = Sent()
         if not stopping.is_set():
             arguments = ["--bootstrap-servers", broker.bootstrap_servers, *_producer_arguments(settings), "--", *names]
-            with (
-                start("produce", arguments, logs / "producer.log", _PRODUCER_GRACE_S) as producer,
-                _display(say) as show,
-            ):
+            producer = enter(start("produce", arguments, logs / "producer.log", _PRODUCER_GRACE_S))
+            with _display(say) as show:
                 opened(page)
-                sent = watch.follow(producer, connection, stopping, show)
+                sent = watch.follow(producer, settings.producer.duration_s, connection, stopping, show)
         readable_s = time.time()
         predictor.stop()
         outcome = _compare(connection, roster, sent, model)
@@ -318,14 +328,46 @@ def _compare(connection: KafkaConnection, roster: Roster, sent: Sent, model: Mod
     return compare(predictions, required, optional, model.labels, roster)
 
 
+class _Started:
+    """What a demo has started: ended in order by the stack, but where the demo fails, at once.
+
+    Then there is nothing left to deliver, or nobody to deliver it to, and who waits for a Kafka that is gone or hangs
+    does so for long.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._all: list[Child | EmbeddedBroker] = []
+
+    def enter(self, service: _Service) -> _Service:
+        """Have a service ended with the stack."""
+        self._stack.enter_context(service)
+        self._all.append(service)
+        self._stack.push(self._failed)  # the last to be pushed is called first
+        return service
+
+    def _failed(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        if kind is not None:
+            for service in self._all:
+                service.kill()
+
+
 class _Watch:
     """Looks on while it runs: asks the predictor, keeps the frame, sees that all are alive."""
 
     def __init__(
-        self, about: str, live: Live, predictor: Child, monitor: Child, reader: PredictionReader, port: int
+        self,
+        about: str,
+        live: Live,
+        broker: EmbeddedBroker,
+        predictor: Child,
+        monitor: Child,
+        reader: PredictionReader,
+        port: int,
     ) -> None:
         self._about = about
         self._live = live
+        self._broker = broker
         self._predictor = predictor
         self._monitor = monitor
         self._reader = reader
@@ -353,6 +395,7 @@ class _Watch:
     def follow(
         self,
         producer: Child,
+        duration_s: float | None,
         connection: KafkaConnection,
         stopping: threading.Event,
         show: Callable[[table.Frame], None],
@@ -360,13 +403,20 @@ class _Watch:
         """Watch until the producer has ended and the predictor has finished what is in the topic."""
         self._began_s = time.monotonic()
         while producer.is_running() and not stopping.is_set():
+            if duration_s is not None and time.monotonic() - self._began_s > duration_s + _OVERTIME_S:
+                raise RepstreamError(
+                    f"the producer is not done {_OVERTIME_S:g} s after its {duration_s:g} s: Kafka hangs, or the machine "
+                    "has no time for it; run the demo again with less beside it"
+                )
             self._show(show, _LIVE)
             stopping.wait(_FRAME_S)
         self._show(show, "stopping the producer" if stopping.is_set() else "the recordings have ended")
         # What a picture is taken of: as it was while it ran.
         self.last = self._frame(_LIVE)
         producer.stop()
-        sent = Sent.from_lines(producer.lines())
+        said = producer.lines()
+        # Told to stop before it had come so far as to listen to signals, it ends without a word, and has sent nothing.
+        sent = Sent() if stopping.is_set() and not said else Sent.from_lines(said)
         if sent is None:
             raise RepstreamError(f"the producer failed: {producer.last_words()}")
         last = self.last
@@ -397,6 +447,8 @@ class _Watch:
             time.sleep(_FRAME_S)
 
     def _check(self) -> None:
+        if not self._broker.is_alive():
+            raise RepstreamError("Kafka has ended, killed or for want of memory or disk space; run the demo again")
         if not self._predictor.is_running():
             raise RepstreamError(f"the predictor ended: {self._predictor.last_words()}")
         if not self._monitor.is_running():

@@ -327,7 +327,7 @@ class Monitor:
         return {tp: consumer.position(tp) for tp in partitions}
 
     def _loop(self, consumer: KafkaConsumer, producer: TransactionalProducer) -> None:
-        committed_s = looked_s = time.monotonic()
+        committed_s = looked_s = shown_s = time.monotonic()
         dirty = False
         while True:
             last_round = self.stopping()
@@ -345,10 +345,12 @@ class Monitor:
             due = now - committed_s >= (_TELL_EVERY_S if self._untold else _COMMIT_EVERY_S)
             if (dirty or self._untold) and (last_round or due):
                 self._commit(consumer, producer, now)
-                self._show_lag(consumer)
                 committed_s, dirty = now, False
             if last_round:
                 return
+            if now - shown_s >= _COMMIT_EVERY_S:
+                shown_s = now
+                self._show_lag(consumer)
             if now - looked_s >= _LOOK_AROUND_S:
                 looked_s = now
                 self._look_around(consumer)
@@ -470,9 +472,11 @@ class Monitor:
         return OffsetAndMetadata(max(position, held.committed), msgspec.json.encode(place).decode(), -1)
 
     def _show_lag(self, consumer: KafkaConsumer) -> None:
+        # Asked for: fetches, which tell it otherwise, may hang.
+        ends = consumer.end_offsets(list(consumer.assignment()))
         lag: dict[str, int] = defaultdict(int)
-        for tp in consumer.assignment():
-            lag[tp.topic] += max((consumer.highwater(tp) or 0) - consumer.position(tp), 0)
+        for tp, end in ends.items():
+            lag[tp.topic] += max(end - consumer.position(tp), 0)
         for topic, behind in lag.items():
             self.metrics.lag.labels(topic).set(behind)
 

@@ -82,6 +82,8 @@ _CHECK_IDLE_S, _CHECK_BUSY_S = 5.0, 60.0
 _HOUSEKEEPING_S = 1.0
 # A partition's ledger is told no more often than this.
 _LEDGER_S = 1.0
+# Fetches tell where a partition ends; where none brought anything for so long, Kafka is asked: they may hang.
+_ASK_END_S = 5.0
 # Of a signal's summary: more would say nothing, and be longer.
 _DECIMALS = 5
 # Of a record that is set aside, key and value together.
@@ -150,6 +152,8 @@ class _Assigned:
     packets_since: int = 0
     ledger_at_s: float = -math.inf
     ledger_told: bool = True
+    end: int = 0  # of the log, when Kafka was last asked
+    end_known_at_s: float = -math.inf
 
     @property
     def reading_again(self) -> bool:
@@ -301,6 +305,8 @@ class Predictor:
                 self._restore(consumer)
                 records = {}
             now = time.monotonic()
+            if self._trouble and self._assigned and all(consumer.highwater(tp) is not None for tp in self._assigned):
+                self._trouble = ""  # a fetch has come back of each
             if records:
                 self._process(records, producer)
                 self._progress_s = time.monotonic()
@@ -313,6 +319,8 @@ class Predictor:
                 if before & orphans:
                     self._leave(self.settings.group, instance)
                     raise BrokerUnavailableError(f"partitions {sorted(orphans)} are assigned to nobody")
+                if not self._assigned and not orphans:
+                    self._trouble = ""  # others have them all
         untold = [tp for tp, held in self._assigned.items() if not held.ledger_told and not held.reading_again]
         if untold and not self._assignment_changed:
             self._commit(producer, untold, None, [], last=True)
@@ -365,7 +373,6 @@ class Predictor:
                 found.position,
                 len(found.partition.devices),
             )
-        self._trouble = ""
         self._progress_s = now
 
     def _process(self, records: dict[TopicPartition, list[Any]], producer: TransactionalProducer) -> None:
@@ -378,6 +385,7 @@ class Predictor:
         for tp, got in records.items():
             held = self._assigned[tp]
             held.next_offset = got[-1].offset + 1
+            held.end_known_at_s = began
             held.packets_since += len(got)
         moved = [tp for tp in records if self._assigned[tp].next_offset > self._assigned[tp].committed]
         if moved:  # else all of it was read again, to get the state back
@@ -566,10 +574,13 @@ class Predictor:
             log.warning("dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error)
 
     def _keep_house(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
+        quiet = [tp for tp, held in self._assigned.items() if now - held.end_known_at_s >= _ASK_END_S]
+        for tp, end in (consumer.end_offsets(quiet) if quiet else {}).items():
+            self._assigned[tp].end, self._assigned[tp].end_known_at_s = end, now
         self._lag = 0
         devices = 0
         for tp, held in self._assigned.items():
-            lag = max((consumer.highwater(tp) or 0) - held.next_offset, 0)
+            lag = max(held.end - held.next_offset, (consumer.highwater(tp) or 0) - held.next_offset, 0)
             self.metrics.lag.labels(str(tp.partition)).set(lag)
             self._lag += lag
             devices += len(held.partition.devices)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -145,6 +146,12 @@ class Child:
     def stop(self) -> None:
         """End the service by SIGTERM, after the grace by SIGKILL, and wait for it; no error where it ended."""
         self._guarded.end()
+
+    def kill(self) -> None:
+        """End the service by SIGKILL, where there is nothing left to end in order; `stop` waits for it."""
+        if self.is_running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the service's own end; False where it still runs after `timeout_s`."""

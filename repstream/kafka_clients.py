@@ -2,18 +2,21 @@
 
 Some of the client's calls wait without a limit. Where Kafka goes away in the midst of one, or does not come back,
 the service that called could neither go on nor stop; with a limit it fails, and begins a new life.
+
+What the client gets wrong about joining a group (3.0.12) is mended here, too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import kafka
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
+from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.partitioner.default import DefaultPartitioner
 
 from repstream.kafka_records import read_guarded
@@ -21,6 +24,21 @@ from repstream.kafka_records import read_guarded
 # A broker that stalls longer than this is taken for gone; the service then starts afresh.
 WAIT_MS = 10_000
 _ABANDON_S = 5.0
+
+
+class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
+    """A member of a group that goes on joining until it has joined.
+
+    The client wants to join again when partitions were added, for example, but no longer once it has asked to. Where
+    the answer comes after a poll's time, it is never looked at: the member keeps what it had, be it nothing, and sends
+    no further heartbeat; six seconds later Kafka takes it for dead.
+    """
+
+    def need_rejoin(self) -> bool:
+        """Whether it has to join; true until it has."""
+        if super().need_rejoin():
+            self.request_rejoin()
+        return bool(self.rejoin_needed)
 
 
 class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
@@ -37,6 +55,22 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
     def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
         read_guarded(self)
+        self._coordinator.__class__ = _Coordinator  # the client has no option for it
+
+    def subscribe(self, topics: Collection[str], listener: Any = None) -> None:
+        """Subscribe to topics that are there, and wait until their partitions are known.
+
+        The client would join its group at once, give out the partitions of topics that it has not heard of yet,
+        which is none, and have to join again.
+        """
+        super().subscribe(topics, listener=listener)
+        deadline = time.monotonic() + WAIT_MS / 1e3
+        while unknown := [topic for topic in topics if not self._cluster.partitions_for_topic(topic)]:
+            if time.monotonic() > deadline:
+                raise kafka_errors.KafkaTimeoutError(f"Kafka does not tell the partitions of {', '.join(unknown)}")
+            # An answer that was on its way already does not speak of them; a broker that starts may not know them yet.
+            with contextlib.suppress(kafka_errors.RetriableError):
+                self._refresh_topics()
 
     def committed(self, partition: TopicPartition, metadata: bool = False) -> Any:
         """Return what is committed of a partition.

@@ -14,6 +14,7 @@ from demo.ledger import TOLERANCE, Rows, compare, expected_by_engine, expected_b
 from demo.live import Live, Percentiles, Rate
 from demo.roster import Roster
 from demo.run import Sent
+from demo.verdicts import has_seen_all
 from producer.inject import parse_fault
 from producer.replay import messages
 from producer.schedule import ProducerSettings, plan_replay
@@ -391,3 +392,22 @@ def test_wrong_options_are_refused_before_anything_starts() -> None:
     missing = cli("demo", "spar/s99-*")
     assert (missing.code, missing.err.count("\n")) == (1, 1)
     assert missing.err.startswith("Error: spar/s99-*: neither a file nor a recording")
+
+
+def test_a_pass_counts_once_it_has_seen_all_predictions() -> None:
+    """
+    ::
+
+        s          10 ............. 20 ............ 30
+        readable   all
+        monitor                     has read all
+    """
+
+    def counts(begun_s: float, seen: int) -> bool:
+        return has_seen_all({"made_s": begun_s + 2.0, "seconds": 2.0, "seen": seen}, 36, 10.0, 20.0)
+
+    assert not has_seen_all(None, 36, 10.0, 20.0)
+    assert not counts(9.0, 36)  # of before
+    assert not counts(15.0, 0)
+    assert counts(15.0, 36)
+    assert counts(21.0, 30)  # its windows hold no more

@@ -50,7 +50,8 @@ def demo(
         float | None,
         typer.Option(
             metavar="S",
-            help="Stop after so long on the clock, s. Default: when the recordings end.",
+            help="Stop after so long on the clock, s; 30 s later it is given up, should Kafka hang. Default: when the "
+            "recordings end.",
             envvar="REPSTREAM_DURATION",
             show_default=False,
         ),

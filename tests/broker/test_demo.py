@@ -192,3 +192,33 @@ def test_a_service_that_fails_is_told_in_one_line(tmp_path: Path) -> None:
         process.wait(60)
     assert process.returncode == 1
     assert said(tmp_path).splitlines()[-1].startswith("Error: the predictor ended: ")
+
+
+def kafka_of(children: list[psutil.Process]) -> psutil.Process:
+    return next(child for child in children if child.name() == "java")
+
+
+def test_a_kafka_that_dies_is_told_in_one_line_and_nothing_stays(tmp_path: Path) -> None:
+    with demo(tmp_path) as process:
+        children = wait_until_live(process, tmp_path)
+        jvm = kafka_of(children)
+        guard = jvm.parent()
+        assert guard is not None
+        guard.kill()
+        jvm.kill()
+        process.wait(60)  # the producer alone would try for 10 min
+        assert process.returncode == 1
+        assert said(tmp_path).splitlines()[-1].startswith("Error: Kafka has ended")
+        assert not any(map(lives, children))
+    assert left_over(tmp_path) == []
+
+
+def test_a_duration_is_kept_though_kafka_hangs(tmp_path: Path) -> None:
+    with demo(tmp_path, "--duration", "3") as process:
+        children = wait_until_live(process, tmp_path)
+        kafka_of(children).suspend()
+        process.wait(120)
+        assert process.returncode == 1
+        assert said(tmp_path).splitlines()[-1].startswith("Error: the producer is not done 30 s after its 3 s")
+        assert not any(map(lives, children))
+    assert left_over(tmp_path) == []
