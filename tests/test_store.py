@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import fnmatch
 import importlib.util
+import io
 import json
 import os
 import random
@@ -648,8 +649,8 @@ def filled(tmp_path: Path) -> str:
 def test_the_command_answers_as_a_table_of_the_last_ones(filled: str) -> None:
     outcome = success("predictions", "--store", filled, "--device", "spar-s01-*")
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["end", "(UTC)", "device", "session", "window", "exercise", "confidence"]
-    assert lines[-1].split() == ["2025-11-21", "04:40:22.50", "spar-s01-left", "s1", "39", "ROW", "0.750"]
+    assert lines[0].split() == ["end", "(UTC)", "device", "session", "window", "exercise", "confidence", "model"]
+    assert lines[-1].split() == ["2025-11-21", "04:40:22.50", "spar-s01-left", "s1", "39", "ROW", "0.750", "spar/2"]
     assert len(lines) == 21
     assert outcome.err == "the last 20 predictions; --limit N lists more, --format csv all\n"
 
@@ -694,7 +695,7 @@ def test_times_are_epoch_seconds_or_iso_8601(filled: str) -> None:
 def test_the_command_lists_alarms(filled: str) -> None:
     lines = success("predictions", "--store", filled, "--alarms").out.splitlines()
     assert lines[1].startswith("2025-11-21 04:40:00.00  2025-11-21 04:41:15.50  d1")
-    assert lines[2].startswith("2025-11-21 04:41:40.00  open                    (all)   exercise-mix")
+    assert lines[2].startswith("2025-11-21 04:41:40.00  open                    (all)   exercise-mix  spar/2")
     rows = json.loads(success("predictions", "--store", filled, "--alarms", "--format", "json").out)
     with closing(open_store(filled)) as store:
         assert [msgspec.convert(row, Alarm) for row in rows] == list(store.alarms(AlarmQuery()))
@@ -704,6 +705,39 @@ def test_the_command_lists_alarms(filled: str) -> None:
     assert [row["ended"] for row in rows] == [str(T0 + 75.5), ""]
     assert json.loads(rows[0]["axes"]) == ["accel_x", "gyro_z"]
     assert cli("predictions", "--store", filled, "--alarms", "--exercise", "ROW").code == 2
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1"]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> str:
+    """A store with names that move a terminal's cursor, or are a formula to a spreadsheet."""
+    url = f"sqlite:///{tmp_path / 'hostile.db'}"
+    with closing(open_store(url, writing=True)) as store:
+        store.prepare()
+        kept = [prediction("d\x1b[2J", "s\n\u202e\x9b1m", -5), *(prediction(f, index=-1) for f in FORMULAS)]
+        store.save(kept, [alarm(text="red \x1b[31m\nand a second line")])
+    return url
+
+
+def test_a_table_escapes_what_would_control_the_terminal(hostile: str) -> None:
+    for options, lines in ((("--device", "d*"), 2), (("--alarms",), 2)):
+        out = success("predictions", "--store", hostile, *options).out
+        assert len(out.splitlines()) == lines
+        assert all(c.isprintable() or c == "\n" for c in out)
+        assert r"\x1b[" in out
+
+
+def test_no_cell_of_a_csv_is_a_formula_unless_asked_for_as_it_is(hostile: str) -> None:
+    def devices(*options: str) -> list[str]:
+        out = success("predictions", "--store", hostile, "--format", "csv", *options).out
+        rows = list(csv.DictReader(io.StringIO(out, newline="")))
+        assert {float(row["index"]) for row in rows} == {-5, -1}  # numbers stay numbers
+        return [row["device"] for row in rows]
+
+    assert set(devices()) == {"d\x1b[2J", *(f"'{f}" for f in FORMULAS)}
+    assert set(devices("--as-is")) == {"d\x1b[2J", *FORMULAS}
 
 
 def test_an_empty_answer_is_said_to_be_one_and_is_still_readable(filled: str) -> None:
