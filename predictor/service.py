@@ -42,6 +42,7 @@ from repstream.kafka import (
     unassigned_partitions,
     wait_for_broker,
 )
+from repstream.log_limit import LimitedLog
 from repstream.messages import (
     DEAD_LETTER,
     LEDGER,
@@ -195,6 +196,7 @@ class Predictor:
         self._assignment_changed = False
         self._progress_s = time.monotonic()
         self._lag = 0
+        self._letters = LimitedLog(log, "dead letters")
         self._trouble = "starting"
 
     def run(self) -> None:
@@ -236,6 +238,7 @@ class Predictor:
             return
         ensure_topics(self.connection, self.settings.partitions, extra={self._state_topic: TOPIC_CONFIG})
         self._assigned.clear()
+        self.metrics.lag.clear()  # those of partitions that are not ours any more would go on counting
         self._engine = Engine(self.model.window, self.settings.hop, self.settings.lateness_s)
         self.metrics.restart_counts()
         group = self.settings.group
@@ -531,9 +534,12 @@ class Predictor:
             self.metrics.latency.observe(max(now - prediction.sampled_at, 0.0))
         for record, error in rejected:
             self.metrics.rejected.labels(error.reason).inc()
-            log.warning("dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error)
+            self._letters.warning(
+                "dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error
+            )
 
     def _keep_house(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
+        self._letters.flush()
         self._lag = 0
         devices = 0
         for tp, held in self._assigned.items():

@@ -34,6 +34,7 @@ ORDER = [
     "model",
     "drift_model",
     "scoring",
+    "log_limit",
     "kafka_clients",
     "kafka",
     "state_topic",
