@@ -28,6 +28,8 @@ _SUSPICIOUS = 0.25  # of a threshold
 _MAYBE_UNKNOWN = " The movement is also unlike all that the model knows: perhaps it is only one that is new to it."
 # A device that sent nothing for so long is forgotten, and its alarm with it.
 FORGET_S = 24 * 3600.0
+# One message makes it later by no more than this: a single wrong date is not to make everybody else silent.
+_LATER_S = 3600.0
 
 # Signs that a signal cannot be right, whatever its cause: shown as numbers of devices.
 SIGNS = ("stuck", "clipped", "implausible-units")
@@ -74,26 +76,38 @@ class DeviceWatch:
         """Alarms that are on."""
         return [d.alarm for d in self._devices.values() if d.alarm is not None]
 
-    def add(self, predictions: Sequence[Prediction]) -> list[Alarm]:
-        """Take predictions in order; return the alarms that began or ended by them, in order."""
-        rows = [p for p in predictions if p.signal is not None and len(p.signal) == len(NAMES)]
+    def add(self, predictions: Sequence[Prediction], stamped_s: Sequence[float] | None = None) -> list[Alarm]:
+        """Take predictions in order; return the alarms that began or ended by them, in order.
+
+        Parameters
+        ----------
+        predictions : sequence of Prediction
+        stamped_s : sequence of float or None
+            Their records' timestamps, epoch s: no device was heard of later than that, whatever its clock says.
+        """
+        stamps = [p.end for p in predictions] if stamped_s is None else stamped_s
+        rows = [
+            (p, min(p.end, s))
+            for p, s in zip(predictions, stamps, strict=True)
+            if p.signal is not None and len(p.signal) == len(NAMES)
+        ]
         if not rows:
             return []
-        signals = np.array([p.signal for p in rows])
-        evidence = self._drift.evidence(signals, np.array([p.features for p in rows]))
+        signals = np.array([p.signal for p, _ in rows])
+        evidence = self._drift.evidence(signals, np.array([p.features for p, _ in rows]))
         told = []
-        for prediction, signal, row in zip(rows, signals, evidence, strict=True):
-            alarm = self._step(prediction, signal, row)
+        for (prediction, heard_s), signal, row in zip(rows, signals, evidence, strict=True):
+            alarm = self._step(prediction, heard_s, signal, row)
             if alarm is not None:
                 told.append(alarm)
         return told
 
-    def _step(self, prediction: Prediction, signal: Array, evidence: Array) -> Alarm | None:
+    def _step(self, prediction: Prediction, heard_s: float, signal: Array, evidence: Array) -> Alarm | None:
         device = self._devices.get(prediction.device)
         if device is None:
             device = self._devices[prediction.device] = _Device()
-        device.seen_s = prediction.end
-        self._newest_s = max(self._newest_s, prediction.end)
+        device.seen_s = heard_s
+        self._newest_s = max(self._newest_s, min(heard_s, self._newest_s + _LATER_S) if self._newest_s else heard_s)
         change = device.drift.step(evidence, prediction.label, prediction.end, self._drift.calibration)
         device.n += 1.0
         device.now = _mean(device.now, signal, min(device.n, _NOW))

@@ -420,6 +420,10 @@ def decode_prediction(data: bytes) -> Prediction:
         raise MessageError("version", f"v is {prediction.v}; this release reads v {VERSION}")
     check_name("device", prediction.device)
     check_name("session", prediction.session)
+    if not _EARLIEST_S <= prediction.start <= prediction.end <= _LATEST_S:
+        raise MessageError(
+            "time", f"a window from {prediction.start!r} to {prediction.end!r}, epoch seconds of 2001 to 2100"
+        )
     return prediction
 
 

@@ -206,6 +206,28 @@ def test_a_device_that_comes_back_after_being_forgotten_begins_anew() -> None:
     assert [a.cause for a in watch.add(back)] == ["rotated", "rotated"]
 
 
+def test_one_prediction_with_a_date_far_ahead_makes_no_other_device_silent() -> None:
+    watch = new_watch()
+    (began,) = watch.add(sent("s08-left", "stuck:gyro_y@60"))
+    poison = [msgspec.structs.replace(p, device="bad") for p in later(sent("s08-right")[:1], 70 * 365 * 86_400.0)]
+    for stamped_s in ([began.raised], [poison[0].end]):  # Kafka's own time tells, and so does the step
+        watch.add(poison, stamped_s)
+        assert watch.forget() == []
+        assert watch.open() == [began]
+        restarted = new_watch()
+        restarted.load(watch.dump())
+        assert restarted.forget() == []
+
+
+def test_a_watch_that_begins_with_a_date_far_ahead_forgets_nobody_for_it() -> None:
+    watch = new_watch()
+    good = sent("s08-left", "stuck:gyro_y@60")
+    poison = [msgspec.structs.replace(p, device="bad") for p in later(good[:1], 70 * 365 * 86_400.0)]
+    watch.add([*poison, *good], [good[0].end, *(p.end for p in good)])
+    assert watch.forget() == []
+    assert [a.device for a in watch.open()] == ["spar-s08-left"]
+
+
 # Suspects
 
 
