@@ -26,6 +26,11 @@ _STATE_VERSION = 1
 _NOW, _USUALLY = 4.0, 400.0
 _SUSPICIOUS = 0.25  # of a threshold
 _MAYBE_UNKNOWN = " The movement is also unlike all that the model knows: perhaps it is only one that is new to it."
+_HARDLY_DONE = 10.0  # summaries (15 s) that are part of the usual
+_MAYBE_USUAL = (
+    " This wearer has hardly done {exercise} before: it may be how they do it; then this ends by itself, soon after "
+    "the exercise, and does not come again."
+)
 # A device that sent nothing for so long is forgotten, and its alarm with it.
 FORGET_S = 24 * 3600.0
 # One message makes it later by no more than this: a single wrong date is not to make everybody else silent.
@@ -121,6 +126,11 @@ class DeviceWatch:
             ended, device.alarm = device.alarm, None
             return None if ended is None else msgspec.structs.replace(ended, ended=prediction.end)
         variant = VARIANTS[change.variant]
+        text = ""
+        if change.unlike and variant.cause != "unknown-movement":
+            text += _MAYBE_UNKNOWN
+        if device.drift.past.get(prediction.label, (0.0,))[0] < _HARDLY_DONE:
+            text += _MAYBE_USUAL.format(exercise=prediction.label)
         words = describe(variant, device.usually, device.now)
         device.alarm = Alarm(
             id=f"{prediction.device}/{variant.cause}/{round(change.since_s * 1e3)}",
@@ -128,7 +138,7 @@ class DeviceWatch:
             device=prediction.device,
             cause=variant.cause,
             axes=words.axes,
-            text=words.text + (_MAYBE_UNKNOWN if change.unlike and variant.cause != "unknown-movement" else ""),
+            text=words.text + text,
             advice=words.advice,
             since=change.since_s,
             raised=prediction.end,

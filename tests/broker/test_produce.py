@@ -267,7 +267,7 @@ def test_metrics_and_health_are_served(broker: EmbeddedBroker, tmp_path: Path) -
 def test_a_producer_shows_how_much_it_still_has_to_send(broker: EmbeddedBroker, stops: bool, loop: bool) -> None:
     registry = CollectorRegistry()
     sent: list[int] = []
-    settings = ProducerSettings(speed=20.0, loop=loop, session_suffix=f"+remaining-{stops}-{loop}")
+    settings = ProducerSettings(speed=1.0 if loop else 20.0, loop=loop, session_suffix=f"+remaining-{stops}-{loop}")
     Producer(
         settings,
         KafkaConnection(broker.bootstrap_servers),
