@@ -148,14 +148,21 @@ def panels() -> Iterator[Panel | str]:
         "Messages that producers have sent and Kafka has not confirmed.",
         [Query("repstream_producer_in_flight_messages" + HERE, "{{instance}}")],
         units.Short,
-        12,
+        8,
+    )
+    yield lines(
+        "Still to send",
+        "Until all is sent, as the replay is planned; nothing is shown where it has no end.",
+        [Query("repstream_producer_remaining_seconds" + HERE, "{{instance}}")],
+        units.Seconds,
+        8,
     )
     yield lines(
         "The monitor's reading",
         "Messages of each topic that the monitor has not read yet.",
         [Query("sum by (topic) (repstream_monitor_lag" + HERE + ")", "{{topic}}")],
         units.Short,
-        12,
+        8,
     )
     yield "What is wrong with what comes in"
     yield lines(

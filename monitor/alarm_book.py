@@ -10,22 +10,23 @@ _KEPT = 500
 
 
 class AlarmBook:
-    """Alarms by id, the newest state of each; those that are over are kept up to a number."""
+    """Alarms by id and model, the newest state of each; those that are over are kept up to a number."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Alarm] = {}
-        self._ended: OrderedDict[str, Alarm] = OrderedDict()
+        self._open: dict[tuple[str, str], Alarm] = {}
+        self._ended: OrderedDict[tuple[str, str], Alarm] = OrderedDict()
 
     def add(self, alarm: Alarm) -> None:
         """Take an alarm's beginning or end."""
+        key = alarm.id, alarm.model
         if alarm.ended is None:
             # A beginning that is read after its end was read already.
-            if alarm.id not in self._ended:
-                self._open[alarm.id] = alarm
+            if key not in self._ended:
+                self._open[key] = alarm
             return
-        self._open.pop(alarm.id, None)
-        self._ended[alarm.id] = alarm
-        self._ended.move_to_end(alarm.id)
+        self._open.pop(key, None)
+        self._ended[key] = alarm
+        self._ended.move_to_end(key)
         while len(self._ended) > _KEPT:
             self._ended.popitem(last=False)
 

@@ -26,8 +26,15 @@ _STATE_VERSION = 1
 _NOW, _USUALLY = 4.0, 400.0
 _SUSPICIOUS = 0.25  # of a threshold
 _MAYBE_UNKNOWN = " The movement is also unlike all that the model knows: perhaps it is only one that is new to it."
+_HARDLY_DONE = 10.0  # summaries (15 s) that are part of the usual
+_MAYBE_USUAL = (
+    " This wearer has hardly done {exercise} before: it may be how they do it; then this ends by itself, soon after "
+    "the exercise, and does not come again."
+)
 # A device that sent nothing for so long is forgotten, and its alarm with it.
 FORGET_S = 24 * 3600.0
+# One message makes it later by no more than this: a single wrong date is not to make everybody else silent.
+_LATER_S = 3600.0
 
 # Signs that a signal cannot be right, whatever its cause: shown as numbers of devices.
 SIGNS = ("stuck", "clipped", "implausible-units")
@@ -74,26 +81,38 @@ class DeviceWatch:
         """Alarms that are on."""
         return [d.alarm for d in self._devices.values() if d.alarm is not None]
 
-    def add(self, predictions: Sequence[Prediction]) -> list[Alarm]:
-        """Take predictions in order; return the alarms that began or ended by them, in order."""
-        rows = [p for p in predictions if p.signal is not None and len(p.signal) == len(NAMES)]
+    def add(self, predictions: Sequence[Prediction], stamped_s: Sequence[float] | None = None) -> list[Alarm]:
+        """Take predictions in order; return the alarms that began or ended by them, in order.
+
+        Parameters
+        ----------
+        predictions : sequence of Prediction
+        stamped_s : sequence of float or None
+            Their records' timestamps, epoch s: no device was heard of later than that, whatever its clock says.
+        """
+        stamps = [p.end for p in predictions] if stamped_s is None else stamped_s
+        rows = [
+            (p, min(p.end, s))
+            for p, s in zip(predictions, stamps, strict=True)
+            if p.signal is not None and len(p.signal) == len(NAMES)
+        ]
         if not rows:
             return []
-        signals = np.array([p.signal for p in rows])
-        evidence = self._drift.evidence(signals, np.array([p.features for p in rows]))
+        signals = np.array([p.signal for p, _ in rows])
+        evidence = self._drift.evidence(signals, np.array([p.features for p, _ in rows]))
         told = []
-        for prediction, signal, row in zip(rows, signals, evidence, strict=True):
-            alarm = self._step(prediction, signal, row)
+        for (prediction, heard_s), signal, row in zip(rows, signals, evidence, strict=True):
+            alarm = self._step(prediction, heard_s, signal, row)
             if alarm is not None:
                 told.append(alarm)
         return told
 
-    def _step(self, prediction: Prediction, signal: Array, evidence: Array) -> Alarm | None:
+    def _step(self, prediction: Prediction, heard_s: float, signal: Array, evidence: Array) -> Alarm | None:
         device = self._devices.get(prediction.device)
         if device is None:
             device = self._devices[prediction.device] = _Device()
-        device.seen_s = prediction.end
-        self._newest_s = max(self._newest_s, prediction.end)
+        device.seen_s = heard_s
+        self._newest_s = max(self._newest_s, min(heard_s, self._newest_s + _LATER_S) if self._newest_s else heard_s)
         change = device.drift.step(evidence, prediction.label, prediction.end, self._drift.calibration)
         device.n += 1.0
         device.now = _mean(device.now, signal, min(device.n, _NOW))
@@ -107,6 +126,11 @@ class DeviceWatch:
             ended, device.alarm = device.alarm, None
             return None if ended is None else msgspec.structs.replace(ended, ended=prediction.end)
         variant = VARIANTS[change.variant]
+        text = ""
+        if change.unlike and variant.cause != "unknown-movement":
+            text += _MAYBE_UNKNOWN
+        if device.drift.past.get(prediction.label, (0.0,))[0] < _HARDLY_DONE:
+            text += _MAYBE_USUAL.format(exercise=prediction.label)
         words = describe(variant, device.usually, device.now)
         device.alarm = Alarm(
             id=f"{prediction.device}/{variant.cause}/{round(change.since_s * 1e3)}",
@@ -114,7 +138,7 @@ class DeviceWatch:
             device=prediction.device,
             cause=variant.cause,
             axes=words.axes,
-            text=words.text + (_MAYBE_UNKNOWN if change.unlike and variant.cause != "unknown-movement" else ""),
+            text=words.text + text,
             advice=words.advice,
             since=change.since_s,
             raised=prediction.end,

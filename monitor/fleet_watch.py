@@ -52,14 +52,16 @@ class FleetWatch:
     accuracy : float
         Of the reference windows, 0-1.
     open_alarms : iterable of Alarm
-        Those that were on when the monitor ended.
+        Those that were on when the monitor ended; other models' are left to their monitors.
     """
 
     def __init__(self, model: str, accuracy: float, open_alarms: Iterable[Alarm] = ()) -> None:
         self._model = model
         self._accuracy = accuracy
         self._conditions: dict[AlarmCause, _Condition] = {
-            a.cause: _Condition(_BEGIN_PASSES, a.since, alarm=a) for a in open_alarms if a.scope == "all"
+            a.cause: _Condition(_BEGIN_PASSES, a.since, alarm=a)
+            for a in open_alarms
+            if a.scope == "all" and a.model == model
         }
 
     def add(self, result: PassResult, device_alarms: Sequence[Alarm], n_devices: int, newest_s: float) -> list[Alarm]:

@@ -28,6 +28,7 @@ from monitor.ledger import Ledgers, LedgerSums
 from monitor.live.drift import DriftHistory
 from monitor.live.feed import Feed
 from monitor.metrics import MonitorMetrics
+from monitor.other_models import OtherModels
 from monitor.passes import PassResult, PassWorker
 from monitor.state import MonitoringSettings, MonitorState, Table
 from repstream import messages, state_topic
@@ -180,6 +181,7 @@ class Monitor:
         self._lock = threading.Lock()  # the web server's threads read the state
         self._state = self._new_state()
         self._ledgers = Ledgers(settings.predictor_group)
+        self._others = OtherModels(model.id)
         self._firsts: dict[TopicPartition, dict[int, int]] = defaultdict(dict)
         self._pass: Future[PassResult] | None = None
         self._pass_at_s = -float("inf")
@@ -199,6 +201,11 @@ class Monitor:
         """How many predictions were taken in, and alarms are still to be told; for any thread."""
         with self._lock:
             return {"predictions": self._state.predictions, "alarms_to_tell": len(self._untold)}
+
+    def other_models(self) -> list[str]:
+        """Models whose predictions stand in the topic, too, and are set aside here; for any thread."""
+        with self._lock:
+            return self._others.names()
 
     def alarms(self) -> list[Alarm]:
         """Alarms that are on, then those that are over, each the newest first; for any thread."""
@@ -289,6 +296,7 @@ class Monitor:
         with self._lock:
             self._state = self._new_state()
             self._ledgers = Ledgers(self.settings.predictor_group)
+            self._others = OtherModels(self.model.id)
         self._untold = []
         self._fleet = self._new_fleet()
         self._firsts.clear()
@@ -361,6 +369,13 @@ class Monitor:
         for held in self._held.values():
             if held.watch is not None:
                 self._untold += held.watch.forget()
+        # Partitions that are read at different paces would make a model look silent.
+        if not self._is_reading_again(consumer) and not any(self._lag(consumer).values()):
+            self._untold += self._others.ended(self._book.open())
+
+    def _is_reading_again(self, consumer: KafkaConsumer) -> bool:
+        """Tell whether messages come that were counted and told in an earlier life."""
+        return any(consumer.position(tp) < held.committed for tp, held in self._held.items())
 
     def _take(self, tp: TopicPartition, records: list[Any]) -> None:
         """Add one partition's messages to the state; those before what is committed were counted and told already."""
@@ -397,6 +412,7 @@ class Monitor:
         wall = time.time()
         held = self._held[tp]
         watched: list[Prediction] = []
+        stamped_s: list[float] = []
         window_s = self.settings.monitoring.window_s
         firsts = self._firsts[tp]
         predictions: list[Prediction] = []
@@ -409,9 +425,15 @@ class Monitor:
                         end, reason = prediction.end, self._state.add_prediction(prediction, wall)
                         if reason is None:
                             predictions.append(prediction)
+                        if self._others.hear(prediction.model, record.timestamp / 1e3, tp.partition):
+                            log.warning(
+                                "%s-%d offset %d: predictions of model %s come, too; this monitor watches %s alone",
+                                *(tp.topic, tp.partition, record.offset, prediction.model, self.model.id),
+                            )
                         # Not what depends on the clock or on what came before: it must be the same when read again.
                         if reason not in ("other-model", "features") and record.offset >= held.watched_from:
                             watched.append(prediction)
+                            stamped_s.append(record.timestamp / 1e3)
                     else:
                         label = messages.decode_label(record.value or b"")
                         end, reason = label.end, self._state.add_label(label, wall)
@@ -428,18 +450,20 @@ class Monitor:
         self.feed.add(predictions, labels, wall)
         for number in [n for n in firsts if n * window_s < horizon]:
             del firsts[number]
-        return held.watch.add(watched) if held.watch is not None else []
+        return held.watch.add(watched, stamped_s) if held.watch is not None else []
 
     def _commit(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
         """Tell alarms and commit, in one transaction."""
         told = self._untold
+        wall = time.time()
         with producer.transaction():
             for alarm in told:
                 producer.send(
                     ALARMS,
                     key=alarm.id.encode(),
                     value=messages.encode(alarm),
-                    timestamp_ms=int((alarm.ended or alarm.raised) * 1e3),
+                    # Kafka refuses what is dated more than an hour ahead, as a device's clock can be.
+                    timestamp_ms=int(min(alarm.ended or alarm.raised, wall) * 1e3),
                 )
             if now - self._checkpoint_at_s >= _CHECKPOINT_S or self.stopping():
                 self._checkpoint(consumer, producer)
@@ -471,13 +495,16 @@ class Monitor:
         # While the windows are being read again, what was committed stays so.
         return OffsetAndMetadata(max(position, held.committed), msgspec.json.encode(place).decode(), -1)
 
-    def _show_lag(self, consumer: KafkaConsumer) -> None:
+    def _lag(self, consumer: KafkaConsumer) -> dict[str, int]:
         # Asked for: fetches, which tell it otherwise, may hang.
         ends = consumer.end_offsets(list(consumer.assignment()))
         lag: dict[str, int] = defaultdict(int)
         for tp, end in ends.items():
             lag[tp.topic] += max(end - consumer.position(tp), 0)
-        for topic, behind in lag.items():
+        return lag
+
+    def _show_lag(self, consumer: KafkaConsumer) -> None:
+        for topic, behind in self._lag(consumer).items():
             self.metrics.lag.labels(topic).set(behind)
 
     def _run_passes(self, consumer: KafkaConsumer, now: float) -> None:
@@ -501,7 +528,7 @@ class Monitor:
 
     def _look_at_all(self, consumer: KafkaConsumer, result: PassResult) -> None:
         """See what holds for all devices; not while what was told already is being read again."""
-        if not result.rows or any(consumer.position(tp) < held.committed for tp, held in self._held.items()):
+        if not result.rows or self._is_reading_again(consumer):
             return
         newest = self._state.newest_window
         assert newest is not None

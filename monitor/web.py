@@ -77,6 +77,7 @@ def create_app(
         result = monitor.last_pass
         found: dict[str, Any] = {
             "model": monitor.model.id,
+            "other_models": monitor.other_models(),
             "settings": dataclasses.asdict(monitor.settings),
             "last_pass": None if result is None else dataclasses.asdict(result),
             "ledger": dataclasses.asdict(monitor.ledger()),

@@ -47,6 +47,7 @@ from repstream.kafka import (
     was_fenced,
 )
 from repstream.kafka_records import UnreadableRecord, reason_of
+from repstream.log_limit import LimitedLog
 from repstream.messages import (
     DEAD_LETTER,
     LEDGER,
@@ -209,6 +210,7 @@ class Predictor:
         self._progress_s = time.monotonic()
         self._newest_ms = -1  # Kafka timestamp of a packet in hand
         self._lag = 0
+        self._letters = LimitedLog(log, "dead letters")
         self._trouble = "starting"
         self._instance = Instance(settings.group, settings.instance)
 
@@ -254,6 +256,7 @@ class Predictor:
         instance = self._instance.hold(cluster_id(self.connection))
         ensure_topics(self.connection, self.settings.partitions, extra={self._state_topic: TOPIC_CONFIG})
         self._assigned.clear()
+        self.metrics.lag.clear()  # those of partitions that are not ours any more would go on counting
         self._engine = Engine(self.model.window, self.settings.hop, self.settings.lateness_s)
         self.metrics.restart_counts()
         group = self.settings.group
@@ -571,12 +574,15 @@ class Predictor:
             self.metrics.latency.observe(max(now - prediction.sampled_at, 0.0))
         for record, error in rejected:
             self.metrics.rejected.labels(error.reason).inc()
-            log.warning("dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error)
+            self._letters.warning(
+                "dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error
+            )
 
     def _keep_house(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
         quiet = [tp for tp, held in self._assigned.items() if now - held.end_known_at_s >= _ASK_END_S]
         for tp, end in (consumer.end_offsets(quiet) if quiet else {}).items():
             self._assigned[tp].end, self._assigned[tp].end_known_at_s = end, now
+        self._letters.flush()
         self._lag = 0
         devices = 0
         for tp, held in self._assigned.items():

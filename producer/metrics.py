@@ -36,6 +36,13 @@ class ProducerMetrics:
             "How late the newest message went out, or Kafka's acknowledgement is.",
             registry=registry,
         )
+        self.remaining = Gauge(
+            "repstream_producer_remaining_seconds",
+            "Until all is sent, as the replay is planned; infinite in a loop and while it is paused.",
+            registry=registry,
+        )
+        # Nothing is planned yet; 0 would say that all is sent.
+        self.remaining.set(float("inf"))
         self.in_flight = Gauge(
             "repstream_producer_in_flight_messages",
             "Messages sent and not acknowledged yet.",
@@ -56,6 +63,7 @@ class ProducerMetrics:
         labels: int,
         faults: Mapping[str, int],
         behind_s: float,
+        remaining_s: float,
         in_flight: int,
         active_wearers: int,
     ) -> None:
@@ -69,5 +77,6 @@ class ProducerMetrics:
             counter.inc(total - self._seen.get(name, 0))
             self._seen[name] = total
         self.behind.set(behind_s)
+        self.remaining.set(remaining_s)
         self.in_flight.set(in_flight)
         self.active_wearers.set(active_wearers)

@@ -243,6 +243,7 @@ class Producer:
         self._totals = _Totals()
         self._n_wearers = 0
         self._deadline_s = math.inf
+        self._all_sent_s: Callable[[], float] = lambda: math.inf
         self._started_s = self._reported_s = 0.0
         self._reported_packets = 0
         self._behind_s = 0.0
@@ -350,6 +351,8 @@ class Producer:
         self, plan: ReplayPlan, outbox: _Outbox, outgoing: Iterator[Outgoing], pace: Timeline | Pace
     ) -> None:
         shows_behind = plan.settings.speed != AS_FAST_AS_POSSIBLE
+        if plan.duration_us:
+            self._all_sent_s = lambda: pace.due_s(plan.timeline.origin_us + plan.duration_us)
         ready = paced(outgoing, pace, self._clock, time.sleep, self._must_stop, self._report)
         for out, behind_s in ready:
             outbox.send(out)
@@ -422,6 +425,7 @@ class Producer:
                 labels=totals.labels,
                 faults=state.faults,
                 behind_s=behind_s,
+                remaining_s=self._remaining_s(now_s),
                 in_flight=outbox.in_flight,
                 active_wearers=active,
             )
@@ -439,6 +443,9 @@ class Producer:
                 )
             )
         self._reported_s, self._reported_packets = now_s, totals.packets
+
+    def _remaining_s(self, now_s: float) -> float:
+        return max(min(self._all_sent_s(), self._deadline_s) - now_s, 0.0)
 
     def _summary(self, plan: ReplayPlan, resumed: int, complete: int) -> ProduceSummary:
         totals, outbox = self._totals, self._outbox

@@ -33,6 +33,7 @@ MONITOR_GROUP = "repstream-monitor"
 
 VERSION = 1
 MAX_PACKET_SAMPLES = 500
+# Characters of a device or session.
 MAX_NAME = 200
 # What JSON readers agree on; a checkpoint holds 64 bits.
 MAX_SEQ = 2**53
@@ -250,7 +251,14 @@ def prediction_id(device: str, session: str, index: int) -> str:
 
 
 def check_name(what: str, name: str) -> None:
-    """Refuse a device's or session's name that cannot be part of an id, a key or a line of text.
+    """Refuse a device or session that is no name: it becomes a key, a line in a log, a cell in a table.
+
+    Parameters
+    ----------
+    what : str
+        "device" or "session", for the text.
+    name : str
+        1 to `MAX_NAME` printable characters without "/".
 
     Raises
     ------
@@ -259,7 +267,7 @@ def check_name(what: str, name: str) -> None:
     """
     if not 1 <= len(name) <= MAX_NAME or "/" in name or not name.isprintable():
         raise MessageError(
-            "shape", f"{what} is {name[:80]!r}; it has 1–{MAX_NAME} printable characters, none of them '/'"
+            "shape", f"{what} is {name[:80]!r}; it has 1–{MAX_NAME} characters, all of them printable, none of them '/'"
         )
 
 
@@ -429,6 +437,8 @@ def decode_label(data: bytes) -> LabelInterval:
         raise MessageError("not-json", str(error)) from None
     if label.v != VERSION:
         raise MessageError("version", f"v is {label.v}; this release reads v {VERSION}")
+    check_name("device", label.device)
+    check_name("session", label.session)
     if not (math.isfinite(label.start) and math.isfinite(label.end) and label.end >= label.start):
         raise MessageError("time", f"a label from {label.start} to {label.end}")
     return label
@@ -442,6 +452,12 @@ def decode_prediction(data: bytes) -> Prediction:
         raise MessageError("not-json", str(error)) from None
     if prediction.v != VERSION:
         raise MessageError("version", f"v is {prediction.v}; this release reads v {VERSION}")
+    check_name("device", prediction.device)
+    check_name("session", prediction.session)
+    if not _EARLIEST_S <= prediction.start <= prediction.end <= _LATEST_S:
+        raise MessageError(
+            "time", f"a window from {prediction.start!r} to {prediction.end!r}, epoch seconds of 2001 to 2100"
+        )
     return prediction
 
 
@@ -453,6 +469,8 @@ def decode_alarm(data: bytes) -> Alarm:
         raise MessageError("not-json", str(error)) from None
     if alarm.v != VERSION:
         raise MessageError("version", f"v is {alarm.v}; this release reads v {VERSION}")
+    if alarm.scope != "all" or alarm.device:
+        check_name("device", alarm.device)
     return alarm
 
 

@@ -72,7 +72,7 @@ class AlarmQuery:
 
 
 class Store(Protocol):
-    """A place where predictions and alarms are kept, one of each id.
+    """A place where predictions and alarms are kept, one of each id and model.
 
     Every method raises `StoreUnavailableError` where the database does not answer within seconds, and
     `StoreError` for what trying again cannot cure. Calls come from one thread at a time.
@@ -82,10 +82,10 @@ class Store(Protocol):
     """Where it is, without any password."""
 
     def prepare(self) -> None:
-        """Make the tables and indexes that are not there yet."""
+        """Make the tables and indexes that are not there yet; give the key of today to rows that have another."""
 
     def save(self, predictions: Sequence[Prediction], alarms: Sequence[Alarm]) -> None:
-        """Keep them; what is there under the same id is replaced. An alarm that is over stays over.
+        """Keep them; what is there under the same id and model is replaced. An alarm that is over stays over.
 
         Done when the database has them on its disk. Where it fails, any part may be there or not:
         saving the same again makes it whole.
@@ -119,18 +119,18 @@ class Store(Protocol):
 
 
 def once_each(predictions: Iterable[Prediction]) -> list[Prediction]:
-    """The last of each id: a database takes a row once in a statement."""
-    return list({p.id: p for p in predictions}.values())
+    """The last of each id and model: a database takes a row once in a statement."""
+    return list({(p.id, p.model): p for p in predictions}.values())
 
 
 def merged(alarms: Iterable[Alarm]) -> list[Alarm]:
-    """The last of each id, over where any of them was over."""
-    found: dict[str, Alarm] = {}
+    """The last of each id and model, over where any of them was over."""
+    found: dict[tuple[str, str], Alarm] = {}
     for alarm in alarms:
-        before = found.get(alarm.id)
+        before = found.get((alarm.id, alarm.model))
         if before is not None and before.ended is not None and alarm.ended is None:
             alarm = msgspec.structs.replace(alarm, ended=before.ended)
-        found[alarm.id] = alarm
+        found[alarm.id, alarm.model] = alarm
     return list(found.values())
 
 

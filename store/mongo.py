@@ -1,4 +1,4 @@
-"""A store in MongoDB, by pymongo: a document a message, `_id` is its id."""
+"""A store in MongoDB, by pymongo: a document a message, `_id` holds its id and its model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import bson
 import msgspec
 from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReplaceOne, UpdateOne
 from pymongo import errors as mongo_errors
 from pymongo.collection import Collection
@@ -50,8 +52,13 @@ _INDEXES = {
 
 _NO_SUCH_COMMAND = 59
 
-# A document is too large, or is none for this server; its neighbours in a batch are well.
-_REFUSED_CODES = {2, 9, 10334, 17280}
+# A document is too large, too deep or is none for this server; its neighbours in a batch are well.
+_REFUSED_CODES = {2, 9, 15, 22, 52, 57, 121, 10334, 17280, 17419}
+
+# The largest document of MongoDB is 16 MiB, what an update adds included.
+_MAX_BYTES = 16 * 1024 * 1024 - 16 * 1024
+# So many documents of an older release are moved at once.
+_MOVED = 1_000
 
 _Document = Mapping[str, Any]
 
@@ -113,12 +120,27 @@ class MongoStore:
         self._is_login_untried = False
 
     def prepare(self) -> None:
-        """Make the indexes that are not there yet."""
+        """Make the indexes that are not there yet; documents whose `_id` is the id alone get the one of today."""
         with self._translated():
             self._log_in()
             for collection in (self._predictions, self._alarms):
+                self._key_by_model(collection)
                 models = [IndexModel([(f, ASCENDING) for f in fields]) for fields in _INDEXES[collection.name]]
                 collection.create_indexes(models)
+
+    def _key_by_model(self, collection: Collection[_Document]) -> None:
+        """Move documents, some at a time: a kill in between leaves some in both places, for the next start."""
+        while old := list(collection.find({"_id": {"$type": "string"}}, limit=_MOVED)):
+            log.info("%s: the key of %d %s becomes id and model", self.name, len(old), collection.name)
+            moved = []
+            for row in old:
+                key = _key(row["_id"], row["model"])
+                # What was written under the new key is newer.
+                moved.append(
+                    UpdateOne(key, {"$setOnInsert": {k: v for k, v in row.items() if k != "_id"}}, upsert=True)
+                )
+            collection.bulk_write(moved, ordered=False)
+            collection.delete_many({"_id": {"$in": [row["_id"] for row in old]}})
 
     def save(self, predictions: Sequence[Prediction], alarms: Sequence[Alarm]) -> None:
         """Keep them, in one bulk each."""
@@ -129,18 +151,28 @@ class MongoStore:
                 del row["features"]
             if prediction.signal is None:
                 del row["signal"]
-            predicted.append(ReplaceOne({"_id": row["_id"]}, row, upsert=True))
+            predicted.append(ReplaceOne(_key(prediction.id, prediction.model), self._encoded(row), upsert=True))
         raised = []
         for alarm in merged(alarms):
             row = _document(alarm)
             # No beginning takes back an end.
             once = {"ended": row.pop("ended")} if alarm.ended is None else {}
-            raised.append(UpdateOne({"_id": row.pop("_id")}, {"$set": row, "$setOnInsert": once}, upsert=True))
+            del row["_id"]
+            change = {"$set": self._encoded(row), "$setOnInsert": once}
+            raised.append(UpdateOne(_key(alarm.id, alarm.model), change, upsert=True))
         with self._translated():
             if predicted:
                 self._predictions.bulk_write(predicted, ordered=False)
             if raised:
                 self._alarms.bulk_write(raised, ordered=False)
+
+    def _encoded(self, row: dict[str, Any]) -> RawBSONDocument:
+        """Encode a row, once; a server would close the connection on one that is too large."""
+        with self._translated():
+            data = bson.encode(row)
+        if len(data) > _MAX_BYTES:
+            raise RefusedRowError(f"{self.name}: a document of {len(data)} bytes; MongoDB keeps at most {_MAX_BYTES}")
+        return RawBSONDocument(data)
 
     def predictions(self, query: PredictionQuery) -> Iterator[Prediction]:
         """Yield predictions by the end of their windows."""
@@ -173,7 +205,8 @@ class MongoStore:
             documents = found if newest is None else reversed(list(found.limit(newest)))
             for document in documents:
                 row = dict(document)
-                row["id"] = row.pop("_id")
+                key = row.pop("_id")
+                row["id"] = key if isinstance(key, str) else key["id"]
                 yield row
 
     def delete_before(self, event_time_s: float, most: int) -> int:
@@ -213,10 +246,15 @@ class MongoStore:
             raise StoreError(f"{self.name}: {_short(error)}") from error
 
 
+def _key(id_: str, model: str) -> dict[str, Any]:
+    """Name a document; its order is that of ids, then of models."""
+    return {"_id": {"id": id_, "model": model}}
+
+
 def _document(message: Prediction | Alarm) -> dict[str, Any]:
     row = msgspec.structs.asdict(message)
     del row["v"]
-    return {"_id": row.pop("id"), **row}
+    return {**_key(row.pop("id"), message.model), **row}
 
 
 def _named(**patterns: str | None) -> dict[str, Any]:

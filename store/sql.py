@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,13 +29,16 @@ from sqlalchemy import (
     delete,
     exc,
     func,
+    insert,
+    inspect,
     make_url,
     or_,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, DropIndex, DropTable
 from sqlalchemy.types import JSON
 
 from repstream import messages
@@ -53,6 +58,8 @@ from store.model import (
     once_each,
 )
 
+log = logging.getLogger(__name__)
+
 # Compared by bytes, as SQLite and MongoDB do: one order everywhere, and LIKE 'abc%' can use an index.
 _TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 _JSON = JSON(none_as_null=True)  # not PostgreSQL's JSONB, which gives other digits back
@@ -63,6 +70,7 @@ PREDICTIONS = Table(
     "predictions",
     _TABLES,
     Column("id", _TEXT, primary_key=True),
+    Column("model", _TEXT, primary_key=True),
     Column("device", _TEXT, nullable=False),
     Column("session", _TEXT, nullable=False),
     Column("index", BigInteger, nullable=False),
@@ -72,7 +80,6 @@ PREDICTIONS = Table(
     Column("confidence", Double, nullable=False),
     Column("probabilities", _JSON, nullable=False),
     Column("features", _JSON),
-    Column("model", _TEXT, nullable=False),
     Column("sampled_at", Double, nullable=False),
     Column("predicted_at", Double, nullable=False),
     Column("signal", _JSON),
@@ -86,6 +93,7 @@ ALARMS = Table(
     "alarms",
     _TABLES,
     Column("id", _TEXT, primary_key=True),
+    Column("model", _TEXT, primary_key=True),
     Column("scope", _TEXT, nullable=False),
     Column("device", _TEXT, nullable=False),
     Column("cause", _TEXT, nullable=False),
@@ -95,7 +103,6 @@ ALARMS = Table(
     Column("since", Double, nullable=False),
     Column("raised", Double, nullable=False),
     Column("certainty", Double, nullable=False),
-    Column("model", _TEXT, nullable=False),
     Column("ended", Double),
     Index("alarms_by_device", "device", "raised"),
     Index("alarms_by_raised", "raised"),
@@ -104,6 +111,7 @@ ALARMS = Table(
 # An answer that takes longer is none: the caller goes on with something else and asks again.
 _CONNECT_S = 3
 _LOCKED_S = 2.0
+_LOCKED_AGAIN_S = 0.01
 _STATEMENT_S = 30
 _FETCH_ROWS = 1_000
 
@@ -115,6 +123,7 @@ class _SqlStore(ABC):
 
     _insert: Any  # the dialect's own, which knows ON CONFLICT
     _before_writing: tuple[str, ...]
+    _before_preparing: tuple[str, ...] = ()
 
     def __init__(self, name: str, engine: Engine, features: bool) -> None:
         self.name = name
@@ -126,13 +135,25 @@ class _SqlStore(ABC):
         """Compare with a pattern that is no plain name."""
 
     @abstractmethod
-    def _is_passing(self, error: BaseException) -> bool:
-        """Tell whether an operational error of the driver may be over later."""
+    def _kind(self, error: BaseException) -> type[StoreError]:
+        """Tell what an operational error of the driver means: away, a row that cannot be kept, or wrong for good."""
+
+    @abstractmethod
+    def _key_by_model(self, connection: Connection, table: Table, key: str) -> None:
+        """Give a table whose key is the id alone, as it was once, the key of today."""
 
     def prepare(self) -> None:
         """Make the tables and indexes that are not there yet; two stores may do so at the same moment."""
         with self._writing() as connection:
+            for statement in self._before_preparing:
+                connection.execute(text(statement))
+            there = inspect(connection)
             for table in _TABLES.sorted_tables:
+                if there.has_table(table.name):
+                    key = there.get_pk_constraint(table.name)
+                    if key["constrained_columns"] == ["id"]:
+                        log.info("%s: the key of %s becomes id and model", self.name, table.name)
+                        self._key_by_model(connection, table, str(key["name"]))
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in sorted(table.indexes, key=lambda i: str(i.name)):
                     connection.execute(CreateIndex(index, if_not_exists=True))
@@ -159,7 +180,7 @@ class _SqlStore(ABC):
         new = {c.name: statement.excluded[c.name] for c in table.columns if not c.primary_key}
         if table is ALARMS:
             new["ended"] = func.coalesce(statement.excluded.ended, ALARMS.c.ended)
-        return statement.on_conflict_do_update(index_elements=[table.c.id], set_=new)
+        return statement.on_conflict_do_update(index_elements=[table.c.id, table.c.model], set_=new)
 
     def predictions(self, query: PredictionQuery) -> Iterator[Prediction]:
         """Yield predictions by the end of their windows."""
@@ -201,8 +222,8 @@ class _SqlStore(ABC):
         gone = 0
         with self._writing() as connection:
             for table, ended in ((PREDICTIONS, PREDICTIONS.c.end), (ALARMS, ALARMS.c.ended)):
-                old = select(table.c.id).where(ended < event_time_s).order_by(ended).limit(most)
-                gone += connection.execute(delete(table).where(table.c.id.in_(old))).rowcount
+                old = select(table.c.id, table.c.model).where(ended < event_time_s).order_by(ended).limit(most)
+                gone += connection.execute(delete(table).where(tuple_(table.c.id, table.c.model).in_(old))).rowcount
         return gone
 
     def close(self) -> None:
@@ -225,9 +246,10 @@ class _SqlStore(ABC):
         except (OverflowError, UnicodeEncodeError) as error:  # of the driver, before the database sees it
             raise RefusedRowError(f"{self.name}: {error}") from error
         except (exc.OperationalError, exc.InterfaceError) as error:
-            if error.orig is None or self._is_passing(error.orig):
-                raise StoreUnavailableError(f"{self.name}: {_first_line(error.orig or error)}") from error
-            raise StoreError(self._refusal(error)) from error
+            kind = StoreUnavailableError if error.orig is None else self._kind(error.orig)
+            if kind is StoreError:
+                raise StoreError(self._refusal(error)) from error
+            raise kind(f"{self.name}: {_first_line(error.orig or error)}") from error
         except exc.DBAPIError as error:
             raise StoreError(self._refusal(error)) from error
 
@@ -237,11 +259,11 @@ class _SqlStore(ABC):
 
 def _ordered(table: Table, by: str, where: _Where, newest: int | None) -> Select[Any]:
     """All that fit by a time, or of these the last ones by that time."""
-    order = table.c[by]
+    order = [table.c[name] for name in (by, "id", "model")]
     if newest is None:
-        return select(table).where(*where).order_by(order, table.c.id)
-    last = select(table).where(*where).order_by(order.desc(), table.c.id.desc()).limit(newest).subquery()
-    return select(last).order_by(last.c[by], last.c.id)
+        return select(table).where(*where).order_by(*order)
+    last = select(table).where(*where).order_by(*(column.desc() for column in order)).limit(newest).subquery()
+    return select(last).order_by(last.c[by], last.c.id, last.c.model)
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -275,6 +297,9 @@ class SqliteStore(_SqlStore):
     # of the indexes: with their pages in memory (64 MB) writing is half as fast again.
     _before_writing = ("PRAGMA synchronous = FULL", "PRAGMA cache_size = -65536")
 
+    # Whoever makes or changes tables does so alone.
+    _before_preparing = ("BEGIN IMMEDIATE",)
+
     def __init__(self, path: Path, features: bool) -> None:
         self._path = path
         super().__init__(str(path), _engine(URL.create("sqlite", database=str(path)), timeout=_LOCKED_S), features)
@@ -289,18 +314,44 @@ class SqliteStore(_SqlStore):
             # SQLite gives the files beside it the rights of this one.
             with contextlib.suppress(OSError):  # SQLite says why it cannot be made
                 self._path.touch(FILE_MODE)
-        with self._translated(), self._engine.connect() as connection:
-            # A property of the file: who reads does not wait for who writes.
-            connection.execute(text("PRAGMA journal_mode = WAL"))
+        self._switch_to_wal()
         super().prepare()
+
+    def _switch_to_wal(self) -> None:
+        """Let who reads not wait for who writes: a property of the file.
+
+        SQLite refuses the switch at once, without waiting for `_LOCKED_S`, while another connection is at the file,
+        be it one that makes the same switch.
+        """
+        deadline = time.monotonic() + _LOCKED_S
+        while True:
+            try:
+                with self._translated(), self._engine.connect() as connection:
+                    connection.execute(text("PRAGMA journal_mode = WAL"))
+            except StoreUnavailableError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOCKED_AGAIN_S)
+            else:
+                return
+
+    def _key_by_model(self, connection: Connection, table: Table, key: str) -> None:
+        # SQLite changes no key: the rows move to a new table.
+        before = table.to_metadata(MetaData(), name=f"{table.name}_before")
+        connection.execute(text(f"ALTER TABLE {table.name} RENAME TO {before.name}"))
+        for index in table.indexes:
+            connection.execute(DropIndex(index, if_exists=True))
+        connection.execute(CreateTable(table))
+        connection.execute(insert(table).from_select(table.columns.keys(), select(before)))
+        connection.execute(DropTable(before))
 
     def _fits(self, column: Column[str], pattern: str) -> ColumnElement[bool]:
         return column.bool_op("GLOB")(as_glob(pattern))
 
-    def _is_passing(self, error: BaseException) -> bool:
+    def _kind(self, error: BaseException) -> type[StoreError]:
         # Locked, full, unreadable and so on have codes of their own; SQLITE_ERROR is a statement that is wrong here.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        return bool(code & 0xFF != sqlite3.SQLITE_ERROR)
+        return StoreError if code & 0xFF == sqlite3.SQLITE_ERROR else StoreUnavailableError
 
 
 class PostgresStore(_SqlStore):
@@ -318,6 +369,9 @@ class PostgresStore(_SqlStore):
 
     _insert = staticmethod(postgresql.insert)
     _before_writing = (f"SET LOCAL statement_timeout = '{_STATEMENT_S}s'",)
+    # IF NOT EXISTS is none where another store is making the same at this moment: one after the other, by a lock
+    # that ends with the transaction. Its number is anything that nobody else is likely to have.
+    _before_preparing = (f"SELECT pg_advisory_xact_lock({int.from_bytes(b'repstrm', 'big')})",)
 
     def __init__(self, url: str, name: str, features: bool) -> None:
         try:
@@ -328,8 +382,14 @@ class PostgresStore(_SqlStore):
         watched = {"tcp_user_timeout": 10_000, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
         super().__init__(name, _engine(parsed, connect_timeout=_CONNECT_S, **watched), features)
 
+    def _key_by_model(self, connection: Connection, table: Table, key: str) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # many rows take their time
+        connection.execute(text(f'ALTER TABLE {table.name} DROP CONSTRAINT "{key}", ADD PRIMARY KEY (id, model)'))
+
     def _fits(self, column: Column[str], pattern: str) -> ColumnElement[bool]:
         return column.like(as_like(pattern), escape="\\")
 
-    def _is_passing(self, error: BaseException) -> bool:
-        return True  # what is wrong for good comes as another kind of error
+    def _kind(self, error: BaseException) -> type[StoreError]:
+        # Class 54 is a limit of the program: a text that is too long for an index, for example.
+        is_limit = (getattr(error, "sqlstate", None) or "").startswith("54")
+        return RefusedRowError if is_limit else StoreUnavailableError

@@ -36,6 +36,7 @@ ORDER = [
     "model",
     "drift_model",
     "scoring",
+    "log_limit",
     "kafka_records",
     "kafka_clients",
     "kafka",

@@ -19,10 +19,12 @@ from repstream.messages import (
     MAX_PACKET_BYTES,
     REJECT_REASONS,
     UNREADABLE,
+    Alarm,
     LabelInterval,
     Packet,
     Prediction,
     check_values,
+    decode_alarm,
     decode_label,
     decode_packet,
     decode_prediction,
@@ -387,6 +389,32 @@ def test_a_label_that_is_none_is_refused(changes: dict[str, object], reason: str
     with pytest.raises(MessageError) as refused:
         decode_label(json.dumps(good | changes).encode())
     assert refused.value.reason == reason
+
+
+ALARM = Alarm("i", "device", "d1", "rotated", [], "t", "a", NOW, NOW, 0.9, "spar/1")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a/b", "a\0", "a\nb", "\x1b[2J", "a\u202eb", "\t"])
+def test_what_is_no_name_of_a_device_or_session_is_refused_wherever_it_comes(name: str) -> None:
+    label = LabelInterval("d1", "s1", NOW, NOW + 1, "ABD")
+    replace = msgspec.structs.replace
+    for message, fields, decode in (
+        (PREDICTION, ("device", "session"), decode_prediction),
+        (label, ("device", "session"), decode_label),
+        (ALARM, ("device",), decode_alarm),
+    ):
+        assert decode(encode(message)) == message
+        for field in fields:
+            with pytest.raises(MessageError, match=rf"shape: {field} is .* 1–200 characters"):
+                decode(encode(replace(message, **{field: name})))
+
+
+def test_names_of_any_script_up_to_200_characters_are_read() -> None:
+    for name in ("Gerät 1 ✓", "左手首" * 66, "=1+1", "x" * 200):
+        sent = msgspec.structs.replace(PREDICTION, device=name, session=name)
+        assert decode_prediction(encode(sent)) == sent
+    for_all = msgspec.structs.replace(ALARM, scope="all", device="")
+    assert decode_alarm(encode(for_all)) == for_all
 
 
 def test_a_prediction_of_another_version_is_refused() -> None:

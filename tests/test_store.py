@@ -2,7 +2,8 @@
 
 ``REPSTREAM_TEST_POSTGRES=postgresql://USER@HOST/DATABASE`` and ``REPSTREAM_TEST_MONGO=mongodb://HOST`` name
 servers to test on; each test makes a schema, or a database, of its own there and drops it. Without the
-latter the tests run on a server of MongoDB's protocol (tests/mongo_server.py).
+former a PostgreSQL that is installed is started (tests/postgres_server.py), without the latter a server of
+MongoDB's protocol (tests/mongo_server.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import csv
 import fnmatch
 import importlib.util
+import io
 import json
 import os
 import random
@@ -24,13 +26,16 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 import pytest
+import sqlalchemy
 
 from repstream.embedded_process import free_port
 from repstream.errors import SettingsError
 from repstream.messages import ALARM_CAUSES, Alarm, Prediction, prediction_id
+from store import sql
 from store.model import AlarmQuery, PredictionQuery, RefusedRowError, Store, StoreError, StoreUnavailableError
 from store.open import open_store, shown
 from tests.mongo_server import mongo_server
+from tests.postgres_server import postgres_server, programs
 from tests.support import cli, failure, success
 
 T0 = 1_763_700_000.0
@@ -59,20 +64,30 @@ def mongo_url(mongo: str) -> Iterator[str]:
         client.drop_database(name)
 
 
-@pytest.fixture
-def postgres_url() -> Iterator[str]:
-    named = os.environ.get("REPSTREAM_TEST_POSTGRES")
-    if not named:
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("NOT CHECKED on PostgreSQL: psycopg is missing; pip install 'repstream[postgres]'")
+    if named := os.environ.get("REPSTREAM_TEST_POSTGRES"):
+        yield named
+    elif (folder := programs()) is not None:
+        with postgres_server(folder) as url:
+            yield url
+    else:
         pytest.skip(
-            "no PostgreSQL to test on: set REPSTREAM_TEST_POSTGRES=postgresql://USER@HOST/DATABASE and "
-            "pip install 'repstream[postgres]'"
+            "NOT CHECKED on PostgreSQL: none is installed (apt-get install postgresql) or named by "
+            "REPSTREAM_TEST_POSTGRES=postgresql://USER@HOST/DATABASE"
         )
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
     import psycopg
 
     name = f"repstream_test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(named, autocommit=True) as connection:
+    with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}".encode())
-        yield f"{named}?options={quote(f'-csearch_path={name}')}"
+        yield f"{postgres}?options={quote(f'-csearch_path={name}')}"
         connection.execute(f"DROP SCHEMA {name} CASCADE".encode())
 
 
@@ -110,6 +125,7 @@ def prediction(
 ) -> Prediction:
     end = T0 + 0.5 * index + 3.0 if end is None else end
     probabilities = more.pop("probabilities", {label: 0.75, "other": 0.25})
+    model = more.pop("model", "spar/2")
     return Prediction(
         v=1,
         id=prediction_id(device, session, index),
@@ -122,7 +138,7 @@ def prediction(
         confidence=0.75,
         probabilities=probabilities,
         features=more.pop("features", [0.1, -2.5e-17]),
-        model="spar/2",
+        model=model,
         sampled_at=end + 0.18,
         predicted_at=end + 0.2,
         **more,
@@ -141,7 +157,7 @@ def alarm(number: int = 1, device: str = "d1", raised: float = T0, ended: float 
         since=raised - 10.0,
         raised=raised,
         certainty=0.9,
-        model="spar/2",
+        model=more.pop("model", "spar/2"),
         ended=ended,
     )
 
@@ -205,6 +221,20 @@ def test_an_alarm_that_is_over_stays_over_however_often_its_beginning_comes_agai
         assert list(store.alarms(AlarmQuery())) == [over], batches
 
 
+def test_what_two_models_say_of_the_same_window_is_kept_side_by_side(store: Store) -> None:
+    kept = [prediction(index=i, model=model) for i in range(3) for model in ("spar/1", "spar/2")]
+    told = [alarm(model="spar/1", ended=T0 + 60), alarm(model="spar/2")]
+    store.save(kept[::2], told)
+    store.save(list(reversed(kept)), list(reversed(told)))
+    assert all_of(store) == without_features(kept)
+    assert all_of(store, newest=3) == without_features(kept)[-3:]
+    assert list(store.alarms(AlarmQuery())) == told
+    assert store.delete_before(T0 + 3.1, 10) == 2 + 0
+    assert all_of(store) == without_features(kept[2:])
+    assert store.delete_before(T0 + 61, 10) == 4 + 1
+    assert list(store.alarms(AlarmQuery())) == [told[1]]
+
+
 def test_nothing_to_keep_is_nothing_to_do(store: Store) -> None:
     store.save([], [])
     assert (all_of(store), list(store.alarms(AlarmQuery()))) == ([], [])
@@ -217,14 +247,88 @@ def test_a_value_that_no_row_can_hold_is_refused_and_not_taken_for_a_database_th
     assert [p.index for p in all_of(store)] == [1]
 
 
+# Longer than what fits an index of PostgreSQL (2.7 kB), and no pattern to compress it by.
+_LONG = random.Random(7).randbytes(4_000).hex()
+
+
+@pytest.mark.parametrize(
+    ("odd", "refusing"),
+    [
+        (prediction(_LONG), {"postgresql"}),
+        (prediction(session="a\0b"), {"postgresql"}),
+        (prediction(probabilities={"a\0b": 1.0}), {"mongodb"}),
+        (alarm(text="x" * 17_000_000), {"mongodb"}),
+    ],
+    ids=["a-long-name", "a-NUL-in-a-text", "a-NUL-in-a-label", "17-MB"],
+)
+def test_what_a_database_will_never_take_is_refused_and_not_tried_for_ever(
+    store: Store, url: str, odd: Prediction | Alarm, refusing: set[str]
+) -> None:
+    rows = ([odd], []) if isinstance(odd, Prediction) else ([], [odd])
+    if urlsplit(url).scheme in refusing:
+        with pytest.raises(RefusedRowError):
+            store.save(*rows)
+    else:
+        store.save(*rows)
+        found = all_of(store) if isinstance(odd, Prediction) else list(store.alarms(AlarmQuery()))
+        assert found in ([odd], without_features(rows[0]))
+    store.save([prediction("well")], [])
+    assert len(all_of(store, device="well")) == 1
+
+
 def test_preparing_a_store_that_is_in_use_changes_nothing(store: Store, opened: Opener) -> None:
     store.save([prediction()], [alarm()])
     opened().prepare()
     assert len(all_of(store)) == 1
 
 
-def test_stores_may_be_made_at_the_same_moment(opened: Opener) -> None:
-    stores = [opened() for _ in range(4)]
+def keyed_by_id_alone(url: str, kept: list[Prediction], told: list[Alarm]) -> None:
+    """Make a store as the first release did, whose key was the id."""
+    rows = [("predictions", kept), ("alarms", told)]
+    if urlsplit(url).scheme == "mongodb":
+        import pymongo
+
+        with pymongo.MongoClient[dict[str, Any]](url) as client:
+            for name, messages in rows:
+                documents = [msgspec.structs.asdict(m) for m in messages]
+                for document in documents:
+                    document["_id"] = document.pop("id")
+                    del document["v"]
+                client.get_default_database()[name].insert_many(documents)
+        return
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    for name, messages in rows:
+        table = sql.PREDICTIONS if name == "predictions" else sql.ALARMS
+        columns = [sqlalchemy.Column(c.name, c.type, primary_key=c.name == "id") for c in table.columns]
+        indexes = [sqlalchemy.Index(index.name, *(c.name for c in index.columns)) for index in table.indexes]
+        old = sqlalchemy.Table(name, sqlalchemy.MetaData(), *columns, *indexes)
+        with engine.begin() as connection:
+            old.create(connection)
+            connection.execute(sqlalchemy.insert(old), [msgspec.structs.asdict(m) for m in messages])
+    engine.dispose()
+
+
+def test_a_store_whose_key_was_the_id_alone_is_taken_over_with_all_that_it_holds(url: str, opened: Opener) -> None:
+    kept = [prediction(index=i) for i in range(2_500)]
+    told = [alarm(1, ended=T0 + 60), alarm(2)]
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir()
+    keyed_by_id_alone(url, kept, told)
+    store = opened()
+    assert all_of(store) == kept  # it can be read before
+    make_together([store, opened(), opened()])
+    for _ in range(2):
+        assert all_of(store) == kept
+        assert list(store.alarms(AlarmQuery())) == told
+        store.prepare()
+    other = prediction(model="spar/3")
+    store.save([other], [alarm(2, model="spar/3")])
+    assert all_of(store, newest=2_600)[:2] == [kept[0], *without_features([other])]
+    assert len(all_of(store)) == len(kept) + 1
+    assert len(list(store.alarms(AlarmQuery()))) == 3
+
+
+def make_together(stores: list[Store]) -> None:
     together = threading.Barrier(len(stores))
     failed: list[BaseException] = []
 
@@ -241,6 +345,11 @@ def test_stores_may_be_made_at_the_same_moment(opened: Opener) -> None:
     for thread in threads:
         thread.join(60)
     assert failed == []
+
+
+def test_stores_may_be_made_at_the_same_moment(opened: Opener) -> None:
+    stores = [opened() for _ in range(4)]
+    make_together(stores)
     assert list(stores[0].predictions(PredictionQuery())) == []
 
 
@@ -440,6 +549,21 @@ def test_a_locked_sqlite_file_is_away_and_answers_again(tmp_path: Path) -> None:
         assert len(all_of(store)) == 1
 
 
+def test_a_store_is_made_in_a_file_that_another_one_is_just_reading(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE something (x)")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM something").fetchall()
+        reading = threading.Timer(0.2, other.rollback)
+        with closing(open_store(f"sqlite:///{path}", writing=True)) as store:
+            reading.start()
+            store.prepare()
+            reading.join()
+            store.save([prediction()], [])
+            assert len(all_of(store)) == 1
+
+
 def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     text = tmp_path / "notes.db"
     text.write_text("not a database, but long enough to be looked at as one\n" * 100)
@@ -535,8 +659,8 @@ def filled(tmp_path: Path) -> str:
 def test_the_command_answers_as_a_table_of_the_last_ones(filled: str) -> None:
     outcome = success("predictions", "--store", filled, "--device", "spar-s01-*")
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["end", "(UTC)", "device", "session", "window", "exercise", "confidence"]
-    assert lines[-1].split() == ["2025-11-21", "04:40:22.50", "spar-s01-left", "s1", "39", "ROW", "0.750"]
+    assert lines[0].split() == ["end", "(UTC)", "device", "session", "window", "exercise", "confidence", "model"]
+    assert lines[-1].split() == ["2025-11-21", "04:40:22.50", "spar-s01-left", "s1", "39", "ROW", "0.750", "spar/2"]
     assert len(lines) == 21
     assert outcome.err == "the last 20 predictions; --limit N lists more, --format csv all\n"
 
@@ -581,7 +705,7 @@ def test_times_are_epoch_seconds_or_iso_8601(filled: str) -> None:
 def test_the_command_lists_alarms(filled: str) -> None:
     lines = success("predictions", "--store", filled, "--alarms").out.splitlines()
     assert lines[1].startswith("2025-11-21 04:40:00.00  2025-11-21 04:41:15.50  d1")
-    assert lines[2].startswith("2025-11-21 04:41:40.00  open                    (all)   exercise-mix")
+    assert lines[2].startswith("2025-11-21 04:41:40.00  open                    (all)   exercise-mix  spar/2")
     rows = json.loads(success("predictions", "--store", filled, "--alarms", "--format", "json").out)
     with closing(open_store(filled)) as store:
         assert [msgspec.convert(row, Alarm) for row in rows] == list(store.alarms(AlarmQuery()))
@@ -591,6 +715,39 @@ def test_the_command_lists_alarms(filled: str) -> None:
     assert [row["ended"] for row in rows] == [str(T0 + 75.5), ""]
     assert json.loads(rows[0]["axes"]) == ["accel_x", "gyro_z"]
     assert cli("predictions", "--store", filled, "--alarms", "--exercise", "ROW").code == 2
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1"]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> str:
+    """A store with names that move a terminal's cursor, or are a formula to a spreadsheet."""
+    url = f"sqlite:///{tmp_path / 'hostile.db'}"
+    with closing(open_store(url, writing=True)) as store:
+        store.prepare()
+        kept = [prediction("d\x1b[2J", "s\n\u202e\x9b1m", -5), *(prediction(f, index=-1) for f in FORMULAS)]
+        store.save(kept, [alarm(text="red \x1b[31m\nand a second line")])
+    return url
+
+
+def test_a_table_escapes_what_would_control_the_terminal(hostile: str) -> None:
+    for options, lines in ((("--device", "d*"), 2), (("--alarms",), 2)):
+        out = success("predictions", "--store", hostile, *options).out
+        assert len(out.splitlines()) == lines
+        assert all(c.isprintable() or c == "\n" for c in out)
+        assert r"\x1b[" in out
+
+
+def test_no_cell_of_a_csv_is_a_formula_unless_asked_for_as_it_is(hostile: str) -> None:
+    def devices(*options: str) -> list[str]:
+        out = success("predictions", "--store", hostile, "--format", "csv", *options).out
+        rows = list(csv.DictReader(io.StringIO(out, newline="")))
+        assert {float(row["index"]) for row in rows} == {-5, -1}  # numbers stay numbers
+        return [row["device"] for row in rows]
+
+    assert set(devices()) == {"d\x1b[2J", *(f"'{f}" for f in FORMULAS)}
+    assert set(devices("--as-is")) == {"d\x1b[2J", *FORMULAS}
 
 
 def test_an_empty_answer_is_said_to_be_one_and_is_still_readable(filled: str) -> None:

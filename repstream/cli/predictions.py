@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Numbers outside 2001..2100 are no epoch seconds, but a date's digits or milliseconds.
 _EARLIEST_S, _LATEST_S = 978_307_200.0, 4_102_444_800.0
 _TABLE_ROWS = 20
+# What a spreadsheet takes for a formula, which can run programs (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 _PREDICTION_COLUMNS = (
     *("id", "device", "session", "index", "start", "end", "label", "confidence", "probabilities"),
@@ -100,6 +102,14 @@ def predictions(
     out: Annotated[
         Path | None, typer.Option(help="The file to write. Default: standard output.", show_default=False)
     ] = None,
+    as_is: Annotated[
+        bool,
+        typer.Option(
+            "--as-is",
+            help="In CSV, put no ' before texts that begin with = + - @, a tab or a carriage return. Without this they "
+            "have one, as a spreadsheet would take them for formulas.",
+        ),
+    ] = False,
 ) -> None:
     """List the predictions, or alarms, that repstream store keeps, in order of event time."""
     from store.model import AlarmQuery, PredictionQuery
@@ -111,10 +121,10 @@ def predictions(
     newest = limit or (_TABLE_ROWS if chosen is Format.TABLE else None)
     with contextlib.closing(open_store(url)) as store, _output(out) as file:
         if alarms:
-            n = _write_alarms(store.alarms(AlarmQuery(device, from_s, to_s, newest)), chosen, file)
+            n = _write_alarms(store.alarms(AlarmQuery(device, from_s, to_s, newest)), chosen, file, as_is)
         else:
             query = PredictionQuery(device, session, exercise, from_s, to_s, newest)
-            n = _write_predictions(store.predictions(query), chosen, file)
+            n = _write_predictions(store.predictions(query), chosen, file, as_is)
     kind = "alarm" if alarms else "prediction"
     if not n:
         typer.echo(f"no {kind} fits", err=True)
@@ -146,21 +156,30 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
         partial.unlink(missing_ok=True)
 
 
-def _write_predictions(found: Iterable[Prediction], chosen: Format, file: IO[str]) -> int:
-    if chosen is Format.TABLE:
-        rows = [(_clock(p.end), p.device, p.session, str(p.index), p.label, f"{p.confidence:.3f}") for p in found]
-        return _write_table(("end (UTC)", "device", "session", "window", "exercise", "confidence"), rows, file)
-    return _write_messages(found, _PREDICTION_COLUMNS, chosen, file)
-
-
-def _write_alarms(found: Iterable[Alarm], chosen: Format, file: IO[str]) -> int:
+def _write_predictions(found: Iterable[Prediction], chosen: Format, file: IO[str], as_is: bool) -> int:
     if chosen is Format.TABLE:
         rows = [
-            (_clock(a.raised), "open" if a.ended is None else _clock(a.ended), a.device or "(all)", a.cause, a.text)
+            (_clock(p.end), p.device, p.session, str(p.index), p.label, f"{p.confidence:.3f}", p.model) for p in found
+        ]
+        return _write_table(("end (UTC)", "device", "session", "window", "exercise", "confidence", "model"), rows, file)
+    return _write_messages(found, _PREDICTION_COLUMNS, chosen, file, as_is)
+
+
+def _write_alarms(found: Iterable[Alarm], chosen: Format, file: IO[str], as_is: bool) -> int:
+    if chosen is Format.TABLE:
+        rows = [
+            (
+                _clock(a.raised),
+                "open" if a.ended is None else _clock(a.ended),
+                a.device or "(all)",
+                a.cause,
+                a.model,
+                a.text,
+            )
             for a in found
         ]
-        return _write_table(("raised (UTC)", "over", "device", "cause", "what"), rows, file)
-    return _write_messages(found, _ALARM_COLUMNS, chosen, file)
+        return _write_table(("raised (UTC)", "over", "device", "cause", "model", "what"), rows, file)
+    return _write_messages(found, _ALARM_COLUMNS, chosen, file, as_is)
 
 
 def _clock(epoch_s: float) -> str:
@@ -169,6 +188,7 @@ def _clock(epoch_s: float) -> str:
 
 def _write_table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]], file: IO[str]) -> int:
     if rows:
+        rows = [tuple(map(_printable, row)) for row in rows]
         widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
         for row in (heading, *rows):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -176,16 +196,35 @@ def _write_table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]], file
     return len(rows)
 
 
-def _write_messages(found: Iterable[Any], columns: tuple[str, ...], chosen: Format, file: IO[str]) -> int:
+class _Lines:
+    """Lines that end as everywhere here; the writer quotes only those line breaks that are in its own end of line."""
+
+    END = "\r\n"
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix(self.END) + "\n")
+
+
+def _printable(text: str) -> str:
+    """Escape what moves a terminal's cursor, changes its colours or breaks a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _write_messages(found: Iterable[Any], columns: tuple[str, ...], chosen: Format, file: IO[str], as_is: bool) -> int:
     """Write messages as they come: CSV with a row each, or one JSON array with a line each."""
     import msgspec
 
     def text(value: object) -> object:
+        if isinstance(value, str) and value.startswith(_FORMULA) and not as_is:
+            return f"'{value}"
         return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
 
     n = 0
     if chosen is Format.CSV:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Lines(file), lineterminator=_Lines.END)
         writer.writerow(columns)
         for n, message in enumerate(found, 1):  # noqa: B007  (how many there were)
             writer.writerow([text(getattr(message, column)) for column in columns])

@@ -9,12 +9,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from repstream.catalogue import resolve
 from repstream.embedded import EmbeddedBroker
 from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection
+from repstream.kafka import KafkaConnection, ensure_topics
 from repstream.messages import (
     ALARMS,
     LABELS,
@@ -37,6 +38,8 @@ from tests.broker.services import (
     wait_until,
 )
 from tests.broker.test_monitor import fetch
+from tests.drifting import sent_for
+from tests.support import spar_recordings
 
 pytestmark = pytest.mark.broker
 
@@ -182,3 +185,78 @@ def assert_shown_as_told(port: int, alarms: list[Alarm]) -> None:
     assert {a["id"] for a in shown if a.get("ended") is not None} == over
     on = {a.id: (a.cause, a.scope) for a in alarms if a.id not in over}
     assert by_cause(port, "repstream_drift_alarms_open") == Counter(on.values())
+
+
+def test_predictions_dated_2096_end_no_alarm_and_stop_no_monitor_and_alarms_of_an_unwatched_model_end(
+    tmp_path: Path,
+) -> None:
+    """
+    ::
+
+        sensor-0 … 5   ~~~~~~~~~~====== stuck; 70 years on from the one named "future"
+        calm-0 … 15    . . . . . . . . . . an hour and a half of predictions, by the model that is watched alone
+        old/1          | alarm, and never a prediction
+        live/1         | alarm . . . . . . and predictions all the time
+    """
+    now = time.time()
+    stuck = [p for p in sent_for(spar_recordings("s08-left-*"), "stuck:gyro_y@60") if p.signal is not None]
+    shift = now - 60.0 - stuck[-1].end
+    devices = [*(f"sensor-{n}" for n in range(6)), "future"]
+    sent = [
+        at(p, device, p.end + shift + (70 * 365 * 86_400 if device == "future" else 0.0))
+        for p in stuck
+        for device in devices
+    ]
+    ticks = [
+        msgspec.structs.replace(stuck[0], signal=None, features=[0.0] * len(stuck[0].features), model=model)
+        for model in ("spar/1", "live/1")
+    ]
+    # Of so many that each partition has one: what was not read for an hour says nothing.
+    calm = [at(tick, f"calm-{n}", now - 5_400 + i * 60.0) for i in range(90) for n in range(16) for tick in ticks]
+    sent = calm + sent
+    left = [alarm_of(model, now - 5_300) for model in ("old/1", "live/1")]
+    log = tmp_path / "monitor.log"
+    with EmbeddedBroker.start(tmp_path / "kafka") as broker:
+        address = broker.bootstrap_servers
+        ensure_topics(KafkaConnection(address))
+        producer = KafkaConnection(address).producer()
+        for prediction in sent:
+            stamp = min(prediction.end, now)
+            value = encode(prediction)
+            producer.send(PREDICTIONS, key=prediction.device.encode(), value=value, timestamp_ms=int(stamp * 1e3))
+        for alarm in left:
+            producer.send(ALARMS, key=alarm.id.encode(), value=encode(alarm))
+        producer.flush()
+        producer.close()
+        port = free_port()
+        watch = ["monitor", "--bootstrap-servers", address, "--port", str(port), "--every", "1"]
+        watch += ["--report-every", "0", "--reports", str(tmp_path / "reports")]
+        with service(*watch, log=log) as monitor:
+
+            def over() -> dict[str, str]:
+                return {a.model: a.text for _, a in told(address) if a.ended is not None}
+
+            wait_until(lambda: fetch(port, "/readyz")[0] == 200, "a monitor", _PATIENCE_S)
+            # Looked for every 30 s, when what is silent is forgotten, too.
+            wait_until(lambda: "old/1" in over(), "the alarm that nobody watches ends", _PATIENCE_S)
+            assert over().keys() == {"old/1"}
+            assert "no prediction of model old/1 has come for an hour" in over()["old/1"]
+            on = [a for a in json.loads(fetch(port, "/monitoring")[1])["alarms"] if a["ended"] is None]
+            assert {a["device"] for a in on if a["model"] == "spar/1"} == set(devices)
+            assert {a["model"] for a in on} == {"spar/1", "live/1"}
+            assert json.loads(fetch(port, "/monitoring")[1])["other_models"] == ["live/1"]
+            assert end(monitor, timeout_s=_PATIENCE_S) == 0
+    assert "starting again" not in log.read_text()
+    assert log.read_text().count("predictions of model live/1 come, too") == 1
+
+
+def at(prediction: Prediction, device: str, end_s: float) -> Prediction:
+    """The same window of another device, at another time."""
+    start = end_s - (prediction.end - prediction.start)
+    return msgspec.structs.replace(prediction, device=device, start=start, end=end_s)
+
+
+def alarm_of(model: str, raised: float) -> Alarm:
+    return Alarm(
+        f"w/rotated/{model}", "device", "w", "rotated", [], "It is turned.", "look", raised, raised, 0.9, model
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from producer.inject import parse_fault
 from producer.schedule import AS_FAST_AS_POSSIBLE, ProducerSettings
@@ -259,3 +261,27 @@ def test_metrics_and_health_are_served(broker: EmbeddedBroker, tmp_path: Path) -
         assert "not acknowledged yet" in page("/healthz")
     finally:
         assert end(process) == 0
+
+
+@pytest.mark.parametrize(("stops", "loop"), [(False, False), (True, False), (True, True)])
+def test_a_producer_shows_how_much_it_still_has_to_send(broker: EmbeddedBroker, stops: bool, loop: bool) -> None:
+    registry = CollectorRegistry()
+    sent: list[int] = []
+    settings = ProducerSettings(speed=1.0 if loop else 20.0, loop=loop, session_suffix=f"+remaining-{stops}-{loop}")
+    Producer(
+        settings,
+        KafkaConnection(broker.bootstrap_servers),
+        resolve([ROW]),
+        registry=registry,
+        stopping=lambda: stops and bool(sent),
+        progress=lambda at: sent.append(at.packets) if at.packets else None,
+        say=lambda _text: None,
+    ).run()
+    left = registry.get_sample_value("repstream_producer_remaining_seconds")
+    assert left is not None
+    if loop:
+        assert left == math.inf
+    elif stops:
+        assert 0.0 < left < 60.0 / 20.0
+    else:
+        assert left == 0.0

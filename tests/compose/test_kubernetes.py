@@ -143,6 +143,47 @@ def test_predictors_go_one_at_a_time_when_nodes_are_emptied() -> None:
     assert budget["spec"]["selector"] == predictor["spec"]["selector"]
 
 
+@pytest.mark.parametrize("folder", BUILT)
+def test_no_pod_can_fill_its_node_s_disk(folder: str) -> None:
+    for name, pod in workloads(built(folder)).items():
+        for volume in pod["volumes"]:
+            assert "emptyDir" not in volume or volume["emptyDir"].get("sizeLimit"), f"{name}: {volume['name']}"
+
+
+def test_nobody_reaches_a_pod_over_the_network_but_by_a_rule() -> None:
+    documents = built("base")
+    policies = of_kind(documents, "NetworkPolicy")
+    (closed,) = (p["spec"] for p in policies.values() if "ingress" not in p["spec"])
+    assert closed["policyTypes"] == ["Ingress"]
+    (chosen,) = closed["podSelector"]["matchExpressions"]
+    jobs = {d["metadata"]["labels"]["app.kubernetes.io/name"] for d in of_kind(built("replay"), "Job").values()}
+    assert {*workloads(documents), *jobs} == set(chosen["values"])
+    for policy in policies.values():
+        for rule in policy["spec"].get("ingress", []):
+            assert rule["from"], "a rule without a sender lets everybody in"
+            assert rule["ports"], "a rule without a port opens them all"
+
+
+def test_each_service_has_a_user_of_its_own_whose_rights_name_topics_and_groups() -> None:
+    documents = built("overlays/strimzi")
+    users = of_kind(documents, "KafkaUser")
+    pods = workloads(documents)
+    assert users.keys() == {"repstream-producer", *(f"repstream-{name}" for name in pods)}
+    for name, pod in pods.items():
+        environment = {e["name"]: e for e in pod["containers"][0]["env"]}
+        assert environment["REPSTREAM_KAFKA_SASL_USERNAME"]["value"] == f"repstream-{name}"
+        secret = environment["REPSTREAM_KAFKA_SASL_PASSWORD"]["valueFrom"]["secretKeyRef"]
+        assert (secret["name"], secret["key"]) == (f"repstream-{name}", "password")
+    for name, user in users.items():
+        for rule in user["spec"]["authorization"]["acls"]:
+            about = rule["resource"]
+            assert about["type"] in ("topic", "group", "transactionalId"), name
+            assert "*" not in about["name"], name
+            assert "patternType" not in about or about["type"] == "transactionalId", name
+    (keda,) = of_kind(documents, "TriggerAuthentication").values()
+    assert keda["spec"]["secretTargetRef"][0]["name"] == "repstream-predictor"
+
+
 def test_no_secret_stands_in_the_manifests() -> None:
     for folder in BUILT:
         assert not of_kind(built(folder), "Secret"), folder
