@@ -32,6 +32,7 @@ from repstream.kafka_clients import (
 from repstream.messages import ALARMS, DEAD_LETTER, LABELS, LEDGER, MAX_MESSAGE_BYTES, PREDICTIONS, SAMPLES
 
 __all__ = [
+    "WAIT_MS",
     "ConsumerRebalanceListener",
     "KafkaAdminClient",
     "KafkaConnection",
