@@ -190,6 +190,7 @@ class Predictor:
         self.stopping = stopping
         self.metrics = PredictorMetrics(registry, model.labels, model.name, model.version)
         self._state_topic = topic_of(settings.group)
+        self._state_partitions = 0
         self._engine = Engine(model.window, settings.hop, settings.lateness_s)
         self._signal_every = every(settings.hop)
         self._assigned: dict[TopicPartition, _Assigned] = {}
@@ -248,6 +249,7 @@ class Predictor:
                 group,
             )
             try:
+                self._state_partitions = len(producer.partitions_for(self._state_topic))
                 consumer = self.connection.consumer(
                     group_id=group,
                     group_instance_id=instance,
@@ -308,6 +310,8 @@ class Predictor:
         """Get the state of partitions that are newly ours, and drop that of those that are not."""
         self._assignment_changed = False
         ours = consumer.assignment()
+        if any(tp.partition >= self._state_partitions for tp in ours):
+            raise BrokerUnavailableError(f"{SAMPLES} has more partitions than before, {self._state_topic} not yet")
         for tp in [tp for tp in self._assigned if tp not in ours]:
             del self._assigned[tp]
             self.metrics.lag.remove(str(tp.partition))
