@@ -307,7 +307,7 @@ def test_a_packet_with_a_wrong_date_costs_the_windows_that_touch_it_and_no_other
 
 def test_a_first_packet_dated_ahead_is_given_up_once_two_after_it_say_so() -> None:
     packets = packets_of(three()[0], [10])
-    windows, counts = stream([dated(packets[0], HOUR_S), *packets[1:]], 7, restart=True)
+    windows, counts = stream([dated(packets[0], HOUR_S), *packets[1:]], 1, restart=True)
     rest = replace(three()[0], time_s=three()[0].time_s[:-10], values=three()[0].values[10:])
     assert_same(windows, batch_windows(rest))
     assert counts.backwards_samples == 10
@@ -435,11 +435,14 @@ def test_a_lost_packet_and_a_clock_that_stands_still_do_not_fill_the_memory() ->
         assert len(checkpoint.dump(partition, SHAPE)) < 8_192 * 56 + 512 * 40 + 20_000
 
 
+@pytest.mark.parametrize("lateness_s", [1.0, 600.0])
 @pytest.mark.parametrize("step_s", [0.0, 0.2])
-def test_a_device_that_begins_a_session_with_each_packet_does_not_fill_the_memory(step_s: float) -> None:
+def test_a_device_that_begins_a_session_with_each_packet_does_not_fill_the_memory(
+    step_s: float, lateness_s: float
+) -> None:
     packet = packets_of(three()[0], [10])[0]
     endless = [dated(msgspec.structs.replace(packet, session=f"{i:0200}"), i * step_s) for i in range(2_000)]
-    engine, partition = Engine(WINDOW, HOP), Partition()
+    engine, partition = Engine(WINDOW, HOP, lateness_s), Partition()
     sizes = []
     for i in range(0, 2_000, 100):
         part = endless[i : i + 100]
