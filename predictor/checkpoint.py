@@ -13,15 +13,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from predictor.engine import Partition, _Device, _Ended, _Pending, _Session, buffered_samples
-from predictor.ledger import Ledger
+from predictor.engine import Partition, Shape, _Device, _Ended, _Past, _Pending, _Session, buffered_samples
+from predictor.ledger import Ledger, session_key
 from repstream.errors import MessageError
 from repstream.grid import GridResampler
 from repstream.messages import MAX_PACKET_SAMPLES
 
-_VERSION = 2
-# The first version had no ledger: it is begun with what the checkpoint holds.
-_READABLE = (1, _VERSION)
+_VERSION = 3
+# The first version had no ledger: it is begun with what the checkpoint holds. The second knew sessions by name,
+# not by `session_key`, and not its lateness: it is taken for ours.
+_READABLE = (1, 2, _VERSION)
 _INT64, _FLOAT64, _ROWS_OF_6 = 1, 2, 3
 
 
@@ -41,18 +42,25 @@ class _SessionState(msgspec.Struct, array_like=True):
     counted: int | None = None
     missing: int = 0
     largest: int = MAX_PACKET_SAMPLES
+    doubted: list[tuple[Any, Any]] = []
+    renumbered: bool = False
 
 
 class _EndedState(msgspec.Struct, array_like=True):
     next_seq: int
     holes: list[tuple[int, int]]
     missing: int
+    predicted: bool = True
 
 
 class _DeviceState(msgspec.Struct, array_like=True):
     name: str
     sessions: list[_SessionState]
-    ended: dict[str, _EndedState | int]
+    ended: dict[int | str, _EndedState | int]
+
+
+class _LedgerState(Ledger):
+    refused: dict[int | str, dict[int, int]] = msgspec.field(default_factory=dict)  # type: ignore[assignment]
 
 
 class _PartitionState(msgspec.Struct, array_like=True):
@@ -60,7 +68,9 @@ class _PartitionState(msgspec.Struct, array_like=True):
     window: int
     hop: int
     devices: list[_DeviceState]
-    ledger: Ledger | None = None
+    ledger: _LedgerState | None = None
+    lateness_us: int | None = None
+    past: Any = None
 
 
 def _encode_array(value: Any) -> Any:
@@ -87,14 +97,14 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_array)
 _decoder = msgspec.msgpack.Decoder(_PartitionState, ext_hook=_decode_array)
 
 
-def dump(partition: Partition, window: int, hop: int) -> bytes:
+def dump(partition: Partition, shape: Shape) -> bytes:
     """Write a partition's state down.
 
     Parameters
     ----------
     partition : Partition
         Between two batches.
-    window, hop : int
+    shape : Shape
         What the state was computed with.
     """
     devices = []
@@ -119,37 +129,62 @@ def dump(partition: Partition, window: int, hop: int) -> bytes:
                     session.counted,
                     session.missing,
                     session.largest,
+                    [(p.times_us, p.values) for p in session.doubted],
+                    session.renumbered,
                 )
             )
-        ended: dict[str, _EndedState | int] = {
-            key: _EndedState(e.next_seq, e.holes, e.missing) for key, e in device.ended.items()
+        ended: dict[int | str, _EndedState | int] = {
+            key: _EndedState(e.next_seq, e.holes, e.missing, e.predicted) for key, e in device.ended.items()
         }
         devices.append(_DeviceState(name, sessions, ended))
-    return _encoder.encode(_PartitionState(_VERSION, window, hop, devices, partition.ledger))
+    # As one array: thousands of small lists would take twenty times as long.
+    past = np.array([(key, *past) for key, past in partition.past.items()], np.int64).ravel()
+    ledger = _LedgerState(**msgspec.structs.asdict(partition.ledger))
+    return _encoder.encode(_PartitionState(_VERSION, shape.window, shape.hop, devices, ledger, shape.lateness_us, past))
 
 
-def load(data: bytes, window: int, hop: int, now_s: float) -> Partition:
+def load(data: bytes, lateness_us: int, now_s: float) -> tuple[Partition, Shape]:
     """Go on from what `dump` wrote.
+
+    Parameters
+    ----------
+    lateness_us : int
+        Taken where the checkpoint, of an early version, does not say.
+    now_s : float
+        When all devices in it count as seen, s.
+
+    Returns
+    -------
+    Partition, Shape
+        The state and what it was computed with (see `Engine.carry_over`).
 
     Raises
     ------
     MessageError
-        Where it was written by another version or with another window or hop.
+        Where it was written by a version that this one does not know, or is no checkpoint.
     """
     try:
         state = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise MessageError("version", f"a checkpoint that this release cannot read ({error})") from None
-    if state.v not in _READABLE or (state.window, state.hop) != (window, hop):
-        raise MessageError(
-            "version",
-            f"a checkpoint of version {state.v}, window {state.window} and hop {state.hop}; this predictor "
-            f"has {_VERSION}, {window} and {hop}",
-        )
-    partition = Partition(ledger=state.ledger or Ledger())
+    if state.v not in _READABLE:
+        raise MessageError("version", f"a checkpoint of version {state.v}; this release reads up to {_VERSION}")
+    shape = Shape(state.window, state.hop, lateness_us if state.lateness_us is None else state.lateness_us)
+    partition = Partition()
+    if state.ledger is not None:
+        refused = {
+            session_key(*name.split("/", 1)) if isinstance(name, str) else name: holes
+            for name, holes in state.ledger.refused.items()
+        }
+        partition.ledger = Ledger(**{**msgspec.structs.asdict(state.ledger), "refused": refused})
+    if state.past is not None:
+        for key, *past in state.past.reshape(-1, 1 + len(_Past._fields)).tolist():
+            partition.past[key] = _Past(*past)
     for device_state in state.devices:
         ended = {
-            key: _Ended(e, [], 0) if isinstance(e, int) else _Ended(e.next_seq, e.holes, e.missing)
+            session_key(device_state.name, key) if isinstance(key, str) else key: _Ended(e, [], 0, predicted=True)
+            if isinstance(e, int)
+            else _Ended(e.next_seq, e.holes, e.missing, e.predicted)
             for key, e in device_state.ended.items()
         }
         device = partition.devices[device_state.name] = _Device(ended=ended, seen_s=now_s)
@@ -164,8 +199,10 @@ def load(data: bytes, window: int, hop: int, now_s: float) -> Partition:
             session.tail, session.last_value = s.tail, s.last_value
             session.counted = s.end - len(s.tail) if s.counted is None else s.counted
             session.missing, session.largest = s.missing, s.largest
+            session.doubted = [_Pending(times, values) for times, values in s.doubted]
+            session.renumbered = s.renumbered
             session.update_fast()
             device.open[s.name] = session
     if state.ledger is None:
         partition.ledger.sent = buffered_samples(partition)
-    return partition
+    return partition, shape

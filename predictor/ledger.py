@@ -11,6 +11,7 @@ only if no sample is lost on the way::
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -21,6 +22,12 @@ from repstream.messages import MAX_PACKET_BYTES, MAX_SEQ
 _MOST_MISSING_S = 86_400
 # Dead letters that are remembered until their place in the numbering is given up waiting for.
 _REMEMBERED_SESSIONS, _REMEMBERED_A_SESSION = 256, 64
+
+
+def session_key(device: str, session: str) -> int:
+    """Stand for a session by 64 bits, however long its name."""
+    digest = hashlib.blake2b(f"{device}/{session}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 class Ledger(msgspec.Struct, gc=False):
@@ -52,7 +59,7 @@ class Ledger(msgspec.Struct, gc=False):
     gaps : int
         Gaps that restarted a window: a count of its own, not of samples.
     refused : dict
-        Samples of dead letters by ``device/session`` and ``seq``, so that they are not missing too.
+        Samples of dead letters by `session_key` and ``seq``, so that they are not missing too.
     """
 
     sent: int = 0
@@ -67,14 +74,14 @@ class Ledger(msgspec.Struct, gc=False):
     rejected: int = 0
     resampled: int = 0
     gaps: int = 0
-    refused: dict[str, dict[int, int]] = {}
+    refused: dict[int, dict[int, int]] = {}
 
     def reject(self, samples: int) -> None:
         """Count a dead letter of so many samples."""
         self.sent += samples
         self.rejected += samples
 
-    def expect_hole(self, session: str, seq: int, samples: int) -> None:
+    def expect_hole(self, session: int, seq: int, samples: int) -> None:
         """Remember that a dead letter left a hole in a session's numbering."""
         holes = self.refused.setdefault(session, {})
         holes[seq] = samples
@@ -83,7 +90,7 @@ class Ledger(msgspec.Struct, gc=False):
         if len(self.refused) > _REMEMBERED_SESSIONS:
             del self.refused[next(iter(self.refused))]
 
-    def refused_between(self, session: str, first: int, after: int) -> int:
+    def refused_between(self, session: int, first: int, after: int) -> int:
         """Forget the dead letters of a session before number `after`; return the samples of those from `first` on."""
         holes = self.refused.pop(session, {})
         later = {seq: n for seq, n in holes.items() if seq >= after}

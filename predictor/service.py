@@ -22,13 +22,14 @@ from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits
 
 from predictor import state_topic
-from predictor.engine import Engine, FinishedWindows, Partition
+from predictor.engine import Engine, FinishedWindows, Partition, Shape
 from predictor.instance import Instance
 from predictor.ledger import Refused, refused_packet
 from predictor.metrics import PredictorMetrics
 from repstream import messages
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
 from repstream.kafka import (
+    WAIT_MS,
     ConsumerGroupMetadata,
     ConsumerRebalanceListener,
     KafkaConnection,
@@ -113,7 +114,7 @@ class PredictorSettings:
     idle_s : float
         A device that sent nothing for so long keeps no buffer.
     forget_s : float
-        A device that sent nothing for so long is forgotten.
+        A device that sent nothing for so long is forgotten, but for where its sessions stood.
     instance : str or None
         Name within the group; None takes the first that is free on this host.
     """
@@ -125,7 +126,7 @@ class PredictorSettings:
     checkpoint_s: float = 5.0
     checkpoint_packets: int = 20_000
     idle_s: float = 900.0
-    forget_s: float = 86_400.0
+    forget_s: float = 3_600.0
     instance: str | None = None
     partitions: int = 4
 
@@ -202,6 +203,7 @@ class Predictor:
         self.stopping = stopping
         self.metrics = PredictorMetrics(registry, model.labels, model.name, model.version)
         self._state_topic = topic_of(settings.group)
+        self._state_partitions = 0
         self._engine = Engine(model.window, settings.hop, settings.lateness_s)
         self._signal_every = every(settings.hop)
         self._assigned: dict[TopicPartition, _Assigned] = {}
@@ -268,6 +270,7 @@ class Predictor:
                 group,
             )
             try:
+                self._state_partitions = len(producer.partitions_for(self._state_topic))
                 consumer = self.connection.consumer(
                     group_id=group,
                     group_instance_id=instance,
@@ -338,6 +341,8 @@ class Predictor:
         self._assignment_changed = False
         self._membership = membership_of(consumer)
         ours = consumer.assignment()
+        if any(tp.partition >= self._state_partitions for tp in ours):
+            raise BrokerUnavailableError(f"{SAMPLES} has more partitions than before, {self._state_topic} not yet")
         for tp in [tp for tp in self._assigned if tp not in ours]:
             del self._assigned[tp]
             self.metrics.lag.remove(str(tp.partition))
@@ -351,9 +356,7 @@ class Predictor:
                 consumer.seek(tp, held.next_offset)  # nobody had it in between
                 continue
             committed[tp] = now_there if commit else None
-        restored = state_topic.restore(
-            self.connection, self._state_topic, committed, self.model.window, self.settings.hop
-        )
+        restored = state_topic.restore(self.connection, self._state_topic, committed, self._engine.shape)
         now = time.monotonic()
         for tp, found in restored.items():
             commit_offset = committed[tp][0] if committed[tp] else 0  # type: ignore[index]
@@ -368,7 +371,9 @@ class Predictor:
                 checkpoint_at_s=-math.inf,
                 ledger_told=committed[tp] is None,  # else what was not told before the restart is now
             )
-            consumer.seek(tp, found.position)
+            if found.shape != self._engine.shape:
+                self._carry_over(tp, found.shape)
+            consumer.seek(tp, self._assigned[tp].next_offset)
             log.info(
                 "partition %d: from offset %d, reading again from %d, %d devices",
                 tp.partition,
@@ -377,6 +382,39 @@ class Predictor:
                 len(found.partition.devices),
             )
         self._progress_s = now
+
+    def _carry_over(self, tp: TopicPartition, former: Shape) -> None:
+        """Read up to what is committed with the settings that the state was made with; go on from there with ours."""
+        held = self._assigned[tp]
+        log.warning(
+            "%s: goes on with %s, not %s, from offset %d; with another hop, sessions that are under way number "
+            "their windows from the epoch (docs/failures.md)",
+            tp,
+            self._engine.shape,
+            former,
+            held.committed,
+        )
+        engine = Engine(former.window, former.hop, former.lateness_us / 1e6)
+        reader = self.connection.consumer(max_poll_records=self.settings.batch_packets)
+        deadline = time.monotonic() + WAIT_MS / 1e3
+        try:
+            reader.assign([tp])
+            reader.seek(tp, held.next_offset)
+            while held.reading_again:
+                records = [r for r in reader.poll(_POLL_MS).get(tp, []) if r.offset < held.committed]
+                batch = self._decode({tp: records})
+                engine.advance(
+                    batch.packets, batch.partitions, batch.offsets, batch.values, time.monotonic(), batch.refused
+                )
+                # The position, not the last record's: what is left can be a transaction's marker.
+                before, held.next_offset = held.next_offset, min(reader.position(tp), held.committed)
+                if held.next_offset > before:
+                    deadline = time.monotonic() + WAIT_MS / 1e3
+                elif time.monotonic() > deadline:
+                    raise BrokerUnavailableError(f"{tp}: Kafka does not give what stands from offset {before} on")
+        finally:
+            reader.close()
+        self._engine.carry_over(held.partition, former)
 
     def _process(self, records: dict[TopicPartition, list[Any]], producer: TransactionalProducer) -> None:
         """Take one poll's packets to committed predictions."""
@@ -471,8 +509,7 @@ class Predictor:
                         tp.partition,
                         held.partition,
                         held.next_offset,
-                        self.model.window,
-                        self.settings.hop,
+                        self._engine.shape,
                     )
                     held.partition.released = False
                     held.packets_since, held.checkpoint_at_s = 0, time.monotonic()

@@ -67,10 +67,14 @@ class _Seen:
             self.next_seq += 1
 
     def delivered(self, recording: Recording, packet_samples: int, loses_packets: bool) -> Delivered:
-        """Tell where to go on; where packets are lost on purpose, after the last one that came."""
+        """Tell where to go on.
+
+        After the last packet that came, where packets are lost on purpose or the log no longer holds the first ones:
+        to send these again would be to predict them twice.
+        """
         before = min(self.lowest_seq * packet_samples, recording.n_samples - 1)
         start_us = self.lowest_us - int(recording.times_us[before])
-        if loses_packets and self.highest_seq >= self.next_seq:
+        if (loses_packets or self.lowest_seq > 0) and self.highest_seq >= self.next_seq:
             next_seq = self.highest_seq + 1
             return Delivered(start_us, min(next_seq * packet_samples, recording.n_samples), next_seq)
         return Delivered(start_us, self.n_samples, self.next_seq)

@@ -119,20 +119,43 @@ def read(
     if pointers:
         consumer = connection.consumer()
         try:
+            ends = _ends(connection, [TopicPartition(topic, tp.partition) for tp in pointers])
             for tp, pointer in pointers.items():
-                found[tp] = Stored(_load(consumer, topic, tp, pointer), pointer.offset, pointer)
+                data = _load(consumer, topic, tp, pointer, ends[TopicPartition(topic, tp.partition)])
+                if data is None:
+                    # The topic was deleted, or was not compacted and too old.
+                    offset = committed[tp][0]  # type: ignore[index]
+                    log.warning("%s: its state is gone from %s; all begins anew at offset %d", tp, topic, offset)
+                    found[tp] = Stored(None, offset, None)
+                else:
+                    found[tp] = Stored(data, pointer.offset, pointer)
         finally:
             consumer.close()
     return found
 
 
-def _load(consumer: KafkaConsumer, topic: str, tp: TopicPartition, pointer: Pointer) -> bytes:
+def _ends(connection: KafkaConnection, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where partitions end, with what no reader of committed messages gets yet."""
+    consumer = connection.consumer(isolation_level="read_uncommitted")
+    try:
+        ends: dict[TopicPartition, int] = consumer.end_offsets(places)
+        return ends
+    finally:
+        consumer.close()
+
+
+def _load(consumer: KafkaConsumer, topic: str, tp: TopicPartition, pointer: Pointer, end: int) -> bytes | None:
+    """Read a checkpoint; None where it is not in the topic, which ends at `end`, any more."""
     place = TopicPartition(topic, tp.partition)
+    if pointer.at >= end:
+        return None
     consumer.assign([place])
     consumer.seek(place, pointer.at)
     chunks: dict[int, bytes] = {}
     deadline = time.monotonic() + _LOAD_TIMEOUT_S
     while len(chunks) < pointer.chunks:
+        if consumer.position(place) >= end:
+            return None
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
                 f"the state of {tp.topic}-{tp.partition} at {topic} offset {pointer.at} did not come "

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor import checkpoint
-from predictor.engine import Counts, Engine, Partition
+from predictor.engine import Counts, Engine, Partition, Shape
 from repstream.errors import MessageError
 from repstream.messages import Packet, packet_values
 from repstream.recording import Recording
@@ -20,6 +21,7 @@ from repstream.spar import recordings
 from repstream.windows import cut
 
 WINDOW, HOP = 151, 25
+SHAPE = Shape(WINDOW, HOP, 1_000_000)
 ORIGIN_US = 1_763_700_000_000_000
 
 Windows = dict[tuple[str, int], np.ndarray]
@@ -61,6 +63,13 @@ def packets_of(
     return packets
 
 
+def restored(partition: Partition) -> Partition:
+    """Through a checkpoint and back."""
+    again, shape = checkpoint.load(checkpoint.dump(partition, SHAPE), 0, 0.0)
+    assert shape == SHAPE
+    return again
+
+
 def stream(
     packets: Sequence[Packet], batch: int = 50, restart: bool = False, engine: Engine | None = None
 ) -> tuple[Windows, Counts]:
@@ -75,7 +84,7 @@ def stream(
             assert (session, index) not in windows, "a window came twice"
             windows[session, index] = values
         if restart:
-            partition = checkpoint.load(checkpoint.dump(partition, WINDOW, HOP), WINDOW, HOP, 0.0)
+            partition = restored(partition)
     return windows, engine.counts
 
 
@@ -228,10 +237,10 @@ def test_a_silent_device_keeps_no_samples_and_goes_on_under_the_right_numbers() 
         return engine.advance(part, [partition] * len(part), range(len(part)), packet_values(part), now_s).index
 
     assert feed(packets[:30], now_s=0.0) == [0, 1, 2, 3, 4, 5]
-    held = len(checkpoint.dump(partition, WINDOW, HOP))
+    held = len(checkpoint.dump(partition, SHAPE))
     engine.release(partition, silent_since_s=100.0, forget_before_s=-1.0)
     assert partition.released
-    assert len(checkpoint.dump(partition, WINDOW, HOP)) < held - 6 * 8 * 100
+    assert len(checkpoint.dump(partition, SHAPE)) < held - 6 * 8 * 100
     # Samples 0–299 are gone: the next whole window starts at 300, number 12.
     assert feed(packets[30:], now_s=200.0) == [12, 13, 14, 15, 16, 17]
     engine.release(partition, silent_since_s=300.0, forget_before_s=300.0)
@@ -247,13 +256,211 @@ def test_memory_a_device_does_not_grow_with_the_length_of_its_session() -> None:
         for i, packet in enumerate(packets):
             packet.seq = lap * len(packets) + i
         engine.advance(packets, [partition] * len(packets), range(len(packets)), packet_values(packets), 0.0)
-        sizes.append(len(checkpoint.dump(partition, WINDOW, HOP)))
+        sizes.append(len(checkpoint.dump(partition, SHAPE)))
     assert max(sizes[1:]) <= sizes[0] + 200
 
 
-def test_a_checkpoint_of_another_hop_or_of_garbage_is_refused() -> None:
-    data = checkpoint.dump(Partition(), WINDOW, HOP)
-    with pytest.raises(MessageError, match="hop 25"):
-        checkpoint.load(data, WINDOW, 50, 0.0)
+def test_a_checkpoint_of_a_later_version_or_of_garbage_is_refused() -> None:
+    later = msgspec.msgpack.decode(checkpoint.dump(Partition(), SHAPE))
+    later[0] = 99
+    with pytest.raises(MessageError, match="version 99"):
+        checkpoint.load(msgspec.msgpack.encode(later), 0, 0.0)
     with pytest.raises(MessageError, match="cannot read"):
-        checkpoint.load(b"\x00garbage", WINDOW, HOP, 0.0)
+        checkpoint.load(b"\x00garbage", 0, 0.0)
+
+
+def dated(packet: Packet, by_s: float) -> Packet:
+    assert packet.t0 is not None
+    return msgspec.structs.replace(packet, t0=packet.t0 + by_s)
+
+
+HOUR_S = 3600.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    which=st.integers(1, 58),
+    by_s=st.sampled_from([2.0, HOUR_S, 70 * 365 * 24 * HOUR_S]),
+    back=st.booleans(),
+    alone=st.booleans(),
+    batch=st.integers(1, 60),
+    restart=st.booleans(),
+)
+def test_a_packet_with_a_wrong_date_costs_the_windows_that_touch_it_and_no_other(
+    which: int, by_s: float, back: bool, alone: bool, batch: int, restart: bool
+) -> None:
+    first, second, _ = three()
+    packets = packets_of(first, [10])
+    packets[which] = dated(packets[which], -min(by_s, 20 * 365 * 24 * HOUR_S) if back else by_s)
+    expected = batch_windows(first)
+    if not alone:  # another session of the device goes on at the same time
+        packets = [p for pair in zip(packets, packets_of(second, [10]), strict=True) for p in pair]
+        expected |= batch_windows(second)
+    windows, counts = stream(packets, batch, restart)
+    # Its 0.2 s are interpolated, so that no window is missing at all.
+    assert windows.keys() == expected.keys()
+    assert counts.backwards_samples == 10
+    for (session, k), values in expected.items():
+        touched = session == first.session and k * HOP < 10 * which + 10 and k * HOP + WINDOW > 10 * which
+        assert touched or np.array_equal(windows[session, k], values), (session, k)
+
+
+def test_a_first_packet_dated_ahead_is_given_up_once_two_after_it_say_so() -> None:
+    packets = packets_of(three()[0], [10])
+    windows, counts = stream([dated(packets[0], HOUR_S), *packets[1:]], 1, restart=True)
+    rest = replace(three()[0], time_s=three()[0].time_s[:-10], values=three()[0].values[10:])
+    assert_same(windows, batch_windows(rest))
+    assert counts.backwards_samples == 10
+
+
+@pytest.mark.parametrize("size", [10, 500])
+def test_a_pause_of_hours_in_a_session_restarts_the_window_and_keeps_the_numbers(size: int) -> None:
+    recording = three()[0]
+    pause = np.where(np.arange(600) < 300, 0.0, 3 * HOUR_S)
+    paused = replace(recording, time_s=recording.time_s + pause)
+    parts = [paused.values[:300], paused.values[300:]]
+    packets = []
+    for values, begin_s in zip(parts, (0.0, 3 * HOUR_S + 6.0), strict=True):
+        part = replace(recording, values=values, time_s=recording.time_s[: len(values)])
+        packets += [dated(p, begin_s) for p in packets_of(part, [size])]
+    for seq, packet in enumerate(packets):
+        packet.seq = seq
+    engine, partition = Engine(WINDOW, HOP), Partition()
+    done = engine.advance(packets, [partition] * len(packets), range(len(packets)), packet_values(packets), 0.0)
+    end = engine.release(partition, 1.0, -1.0)  # the last packet may have nothing after it
+    found = {(recording.session, k): v for part in (done, end) for k, v in zip(part.index, part.values, strict=True)}
+    assert_same(found, batch_windows(paused))
+
+
+def test_a_session_met_in_its_midst_counts_from_the_epoch_so_that_no_id_stands_twice() -> None:
+    """As where its device moved to another partition, or its first packets were lost."""
+    recording = three()[0]
+    packets = packets_of(recording, [10])
+    here, _ = stream(packets[:33])
+    there, _ = stream(packets[33:])
+    assert (
+        here.keys()
+        == batch_windows(replace(recording, time_s=recording.time_s[:330], values=recording.values[:330])).keys()
+    )
+    rest = replace(recording, time_s=recording.time_s[:270], values=recording.values[330:])
+    first = (ORIGIN_US + 330 * 20_000) // (HOP * 20_000)
+    assert_same(there, {(s, first + k): v for (s, k), v in batch_windows(rest).items()})
+    assert not here.keys() & there.keys()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cut_at=st.integers(0, 60),
+    shapes=st.tuples(*[st.sampled_from([(151, 25), (151, 50), (151, 10), (100, 25), (20, 31)])] * 2),
+)
+def test_another_hop_or_window_goes_on_with_the_samples_in_hand_and_repeats_no_id(
+    cut_at: int, shapes: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    recording = three()[0]
+    packets = packets_of(recording, [10])
+    (old_window, old_hop), (window, hop) = shapes
+    engine, partition = Engine(old_window, old_hop), Partition()
+    ids: list[int] = []
+    begins: list[int] = []
+
+    def feed(part: list[Packet]) -> None:
+        done = engine.advance(part, [partition] * len(part), range(len(part)), packet_values(part), 0.0)
+        for start_us, values in zip(done.start_us, done.values, strict=True):
+            begin = (start_us - ORIGIN_US) // 20_000
+            assert np.array_equal(values, recording.values[begin : begin + engine.window].T)
+            begins.append(begin)
+        ids.extend(done.index)
+
+    feed(packets[:cut_at])
+    n_before = len(ids)
+    partition, former = checkpoint.load(checkpoint.dump(partition, engine.shape), 0, 0.0)
+    engine = Engine(window, hop)
+    engine.carry_over(partition, former)
+    feed(packets[cut_at:])
+    assert len(set(ids)) == len(ids), "an id stands twice"
+    # All are there that begin in what was in hand or came after.
+    in_hand = min(n_before * old_hop, 10 * cut_at)
+    assert begins[n_before:] == [k * hop for k in range(600 // hop) if k * hop >= in_hand and k * hop + window <= 600]
+
+
+def short(number: int) -> list[Packet]:
+    """A session of one window, a minute after the one before."""
+    recording = replace(
+        three()[0], session=f"set-{number}", time_s=three()[0].time_s[:160], values=three()[0].values[:160]
+    )
+    return packets_of(recording, [10], ORIGIN_US + number * 60_000_000)
+
+
+def test_a_session_that_comes_again_after_hundreds_of_others_is_known() -> None:
+    sessions = [short(i) for i in range(300)]
+    windows, _ = stream([p for s in sessions for p in s], 100, restart=True)
+    again, counts = stream([p for s in [*sessions, sessions[0], sessions[5]] for p in s], 100, restart=True)
+    assert windows.keys() == again.keys()
+    assert counts.duplicate_packets == 32
+
+
+def test_a_forgotten_device_costs_a_few_numbers_and_its_sessions_are_known_and_go_on_under_the_right_numbers() -> None:
+    recording = three()[0]
+    packets = packets_of(recording, [10])
+    engine, partition = Engine(WINDOW, HOP), Partition()
+    found: list[int] = []
+
+    def feed(part: list[Packet]) -> None:
+        done = engine.advance(part, [partition] * len(part), range(len(part)), packet_values(part), 0.0)
+        found.extend(done.index)
+
+    feed([*short(0), *packets[:30]])
+    engine.release(partition, silent_since_s=1.0, forget_before_s=1.0)
+    assert not partition.devices
+    empty = len(checkpoint.dump(Partition(), SHAPE))
+    assert len(checkpoint.dump(partition, SHAPE)) <= empty + 2 * 40 + 60
+    partition = restored(partition)
+    feed([*short(0), *packets[:20]])
+    assert found == [0, 0, 1, 2, 3, 4, 5]
+    assert engine.counts.duplicate_packets == 36
+    feed(packets[20:])
+    assert found[7:] == [12, 13, 14, 15, 16, 17]
+
+
+def test_a_lost_packet_and_a_clock_that_stands_still_do_not_fill_the_memory() -> None:
+    packets = [dated(p, 0.0) for p in packets_of(three()[0], [10])]
+    endless = [msgspec.structs.replace(packets[i % 60], seq=i + (i > 0), t0=ORIGIN_US / 1e6) for i in range(5_000)]
+    _, counts = stream(endless[:600])
+    assert counts.missing_packets == 1
+    partition = Partition()
+    engine = Engine(WINDOW, HOP)
+    for i in range(0, 5_000, 100):
+        part = [p for p in endless[i : i + 100] if p.seq % 3]
+        engine.advance(part, [partition] * len(part), range(len(part)), packet_values(part), 0.0)
+        assert len(checkpoint.dump(partition, SHAPE)) < 8_192 * 56 + 512 * 40 + 20_000
+
+
+@pytest.mark.parametrize("lateness_s", [1.0, 600.0])
+@pytest.mark.parametrize("step_s", [0.0, 0.2])
+def test_a_device_that_begins_a_session_with_each_packet_does_not_fill_the_memory(
+    step_s: float, lateness_s: float
+) -> None:
+    packet = packets_of(three()[0], [10])[0]
+    endless = [dated(msgspec.structs.replace(packet, session=f"{i:0200}"), i * step_s) for i in range(2_000)]
+    engine, partition = Engine(WINDOW, HOP, lateness_s), Partition()
+    sizes = []
+    for i in range(0, 2_000, 100):
+        part = endless[i : i + 100]
+        engine.advance(part, [partition] * len(part), range(len(part)), packet_values(part), 0.0)
+        (device,) = partition.devices.values()
+        assert len(device.open) <= 16
+        sizes.append(len(checkpoint.dump(partition, SHAPE)))
+    assert max(sizes) < 20_000
+
+
+def test_a_session_beside_many_broken_ones_of_its_device_goes_on() -> None:
+    good = packets_of(three()[0], [10])
+    packets = []
+    for i, packet in enumerate(good):
+        broken = [
+            msgspec.structs.replace(good[0], session=f"broken-{i}-{j}", accel=[(0, 0, 1)], gyro=[(0, 0, 0)])
+            for j in range(20)
+        ]
+        packets += [packet, *broken]
+    windows, _ = stream(packets, 50, restart=True)
+    assert_same(windows, batch_windows(three()[0]))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from monitor.ledger import Ledgers
 from predictor import checkpoint
-from predictor.engine import Engine, FinishedWindows, Partition
-from predictor.ledger import Refused, refused_packet
+from predictor.engine import Engine, FinishedWindows, Partition, Shape
+from predictor.ledger import Refused, refused_packet, session_key
 from repstream.errors import MessageError
 from repstream.messages import LEDGER_FATES, MAX_PACKET_BYTES, LedgerEntry, Packet, decode_ledger, encode, packet_values
 
@@ -62,6 +62,7 @@ class Run:
         self.window, self.hop = window, hop
         self.offset = self.given = self.now_s = 0
         self.covered: set[tuple[str, str, int]] = set()
+        self.windows: dict[tuple[str, str, int], bytes] = {}
 
     def feed(self, items: Sequence[Item]) -> dict[str, int]:
         packets = [item for item in items if isinstance(item, Packet)]
@@ -84,11 +85,14 @@ class Run:
         return self.check(self.engine.release(self.partition, self.now_s, self.now_s if forget else -1.0))
 
     def restart(self) -> None:
-        data = checkpoint.dump(self.partition, self.window, self.hop)
-        self.partition = checkpoint.load(data, self.window, self.hop, self.now_s)
+        data = checkpoint.dump(self.partition, self.engine.shape)
+        self.partition, shape = checkpoint.load(data, 0, self.now_s)
+        assert shape == self.engine.shape
 
     def check(self, done: FinishedWindows) -> dict[str, int]:
-        for device, session, index in zip(done.device, done.session, done.index, strict=True):
+        for device, session, index, values in zip(done.device, done.session, done.index, done.values, strict=True):
+            assert (device, session, index) not in self.windows, "an id stands twice"
+            self.windows[device, session, index] = values.tobytes()
             self.covered |= {(device, session, index * self.hop + i) for i in range(self.window)}
         fates = self.engine.ledger(self.partition)
         assert fates.keys() == {"sent", *LEDGER_FATES}
@@ -262,6 +266,7 @@ Faults = st.fixed_dictionaries(
         "refuse": st.sampled_from([0.0, 0.1]),
         "gap": st.booleans(),
         "backwards": st.booleans(),
+        "date": st.sampled_from([0.0, 0.05]),
     }
 )
 
@@ -280,7 +285,9 @@ def network(
                 n = int(rng.integers(1, largest + 1))
                 jitter = (rng.uniform(-0.004, 0.004, n)).tolist() if rate_hz is None else None
                 name = {"device": f"watch-{device}", "session": f"session-{session}"}
-                item: Item = packet(seq, first, n, rate_hz=clock, jitter_s=jitter, **name)  # type: ignore[arg-type]
+                # Some packets are dated wrongly by hours, either way.
+                wrong = int(rng.uniform(-1e6, 1e6)) if rng.random() < faults["date"] else 0
+                item: Item = packet(seq, first + wrong, n, rate_hz=clock, jitter_s=jitter, **name)  # type: ignore[arg-type]
                 if rng.random() < faults["refuse"]:
                     item = Refused(n, **name, seq=seq)
                 copies = 0 if rng.random() < faults["drop"] else 1 + (rng.random() < faults["repeat"])
@@ -361,11 +368,12 @@ def test_the_ledger_depends_on_the_log_alone_and_not_on_batches_kills_and_what_w
     at = int(cut * len(items)) // batch * batch  # a batch's first packet
     for i in range(0, len(items), batch):
         if i == at:
-            saved = checkpoint.dump(pieces.partition, *shape)
+            saved = checkpoint.dump(pieces.partition, pieces.engine.shape)
         pieces.feed(items[i : i + batch])
     assert pieces.engine.ledger(pieces.partition) == whole.engine.ledger(whole.partition)
+    assert pieces.windows == whole.windows
     # Killed at the very end, with all windows predicted: only the state comes back.
-    again = checkpoint.load(saved, *shape, 0.0)
+    again, _ = checkpoint.load(saved, 0, 0.0)
     again.emit_from = len(items)
     rest = [item for item in items[at:] if isinstance(item, Packet)]
     letters = [
@@ -404,12 +412,16 @@ def test_whatever_the_network_does_what_was_sent_is_what_the_device_took(seed: i
 def test_a_checkpoint_of_before_the_ledger_goes_on_with_a_ledger_that_adds_up() -> None:
     run = Run()
     run.feed([*steady(3), *[packet(seq, 1000 + 10 * seq, session="two") for seq in range(8)], *steady(2, 12)])
-    version, window, hop, devices, _ = msgspec.msgpack.decode(checkpoint.dump(run.partition, WINDOW, HOP))
-    assert version == 2
+    version, window, hop, devices, *_ = msgspec.msgpack.decode(
+        checkpoint.dump(run.partition, run.engine.shape), strict=False, ext_hook=msgspec.msgpack.Ext
+    )
+    assert version == 3
+    names = {session_key("watch", name): name for name in ("one", "two")}
     for device in devices:
-        device[1] = [session[:-3] for session in device[1]]
-        device[2] = {name: ended[0] for name, ended in device[2].items()}
-    old = checkpoint.load(msgspec.msgpack.encode([1, window, hop, devices]), WINDOW, HOP, 0.0)
+        device[1] = [session[:-5] for session in device[1]]
+        device[2] = {names[key]: ended[0] for key, ended in device[2].items()}
+    old, shape = checkpoint.load(msgspec.msgpack.encode([1, window, hop, devices]), 1_000_000, 0.0)
+    assert shape == run.engine.shape == Shape(WINDOW, HOP, 1_000_000)
     fates = run.engine.ledger(old)
     assert fates["sent"] == fates["buffered"] > 0
     more = [packet(seq, 1000 + 10 * seq, session="two") for seq in range(8, 12)]

@@ -400,6 +400,18 @@ def test_a_session_that_goes_on_is_not_sent_before_its_time() -> None:
         assert out.due_us <= clock.now_s * 1e6 + 1
 
 
+@pytest.mark.parametrize("deleted", [1, 5])
+def test_a_session_whose_first_packets_have_left_the_log_is_not_sent_again(deleted: int) -> None:
+    recording = make_recording(100)
+    plan = plan_of(recording)
+    left = list(itertools.islice(messages(plan), 8))[deleted:]
+    again = plan_replay(ProducerSettings(), [recording], NOW_US + 10**8, read_back(left, plan))
+    sent = packets_of(list(messages(again)))["watch", "one"]
+    assert [p.seq for p in sent] == [8, 9]
+    assert times_of(sent)[0] == NOW_US + 1_600_000
+    assert np.array_equal(np.array([r for p in sent for r in p.accel]), recording.values[80:, :3])
+
+
 def test_a_label_lost_at_the_very_end_is_sent_again_alone() -> None:
     recording = make_recording(30, labels=["x"] * 30)
     plan = plan_of(recording)

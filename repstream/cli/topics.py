@@ -32,7 +32,8 @@ def topics(
     """Make the topics that are not there yet, and list all of ours.
 
     Services make them too. This is for a Kafka in which they may not, and for partitions and copies that
-    all topics are to have. Topics that are there stay as they are.
+    all topics are to have. Topics that are there stay as they are; only state topics get more partitions where `samples`
+    has more.
     """
     if replication == 0:
         raise typer.BadParameter("0 copies are none; 1 or more, or -1", param_hint="--replication")

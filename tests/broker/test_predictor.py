@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,11 @@ import pytest
 from repstream.catalogue import resolve
 from repstream.embedded import EmbeddedBroker
 from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection, ensure_topics, unassigned_partitions
-from repstream.messages import DEAD_LETTER, SAMPLES, Packet, encode
+from repstream.kafka import KafkaConnection, OffsetAndMetadata, ensure_topics, unassigned_partitions
+from repstream.messages import DEAD_LETTER, PREDICTIONS, SAMPLES, Packet, encode, prediction_id
 from repstream.model import Model, load_model
 from repstream.recording import Recording
+from repstream.state_topic import TOPIC_CONFIG, topic_of
 from repstream.tables import write_recording
 from tests.broker.services import (
     MODEL,
@@ -410,3 +411,219 @@ def test_partitions_of_a_group_that_all_have_left_count_as_nobodys(broker: Embed
     consumer.close()
     wait_until(lambda: unassigned_partitions(connection, "left", SAMPLES) == {0, 1, 2, 3}, "nobody has them")
     assert unassigned_partitions(connection, "never-there", SAMPLES) == set()
+
+
+def administer(broker: EmbeddedBroker, call: str, *arguments: object) -> None:
+    admin = KafkaConnection(broker.bootstrap_servers).admin()
+    try:
+        getattr(admin, call)(*arguments)
+    finally:
+        admin.close()
+
+
+def add_partitions(broker: EmbeddedBroker, topic: str, n: int) -> None:
+    administer(broker, "create_partitions", {topic: n})
+    wait_until(lambda: partitions_of(broker, topic) == n, f"{n} partitions of {topic}")
+
+
+def partitions_of(broker: EmbeddedBroker, topic: str) -> int:
+    consumer = KafkaConnection(broker.bootstrap_servers).consumer()
+    try:
+        return len(consumer.partitions_of(topic))
+    finally:
+        consumer.close()
+
+
+def assert_each_window_once_and_right(
+    broker: EmbeddedBroker, expected: dict[str, np.ndarray], origin_s: float = 1_763_700_000.0, hop_s: float = 0.5
+) -> dict[str, list[int]]:
+    """No id twice and, whatever it is, the probabilities of that window; return the windows of each session."""
+    predictions = read_predictions(broker.bootstrap_servers)
+    assert len({p.id for p in predictions}) == len(predictions)
+    found: dict[str, list[int]] = {}
+    for p in predictions:
+        k = round((p.start - origin_s) / hop_s)
+        row = expected[prediction_id(p.device, p.session, k)]
+        assert np.abs(np.array(list(p.probabilities.values())) - row).max() <= 1e-9, p.id
+        assert p.index == k or p.index == int(origin_s / hop_s) + k or p.index > 3_000_000_000, p.id
+        found.setdefault(p.session, []).append(k)
+    assert all(len(set(ks)) == len(ks) for ks in found.values()), "a window stands under two ids"
+    return {session: sorted(ks) for session, ks in found.items()}
+
+
+def test_partitions_may_be_added_under_a_running_predictor_and_no_id_stands_twice(
+    broker: EmbeddedBroker, model: Model, tmp_path: Path
+) -> None:
+    """
+    Sessions of 12 devices; those whose key moves count from the epoch from sample 500 on::
+
+        packets  0 … 49 | partitions 4 → 6 | 50 … 69 | predictor killed | 70 …
+    """
+    names = ["spar/s0[89]-*-ROW-1", "spar/s10-*-ROW-1", "spar/s0[1-3]-*-ROW-1"]
+    recordings = resolve(names)
+    expected = expected_predictions(names, model)
+    packets = {r.session: packets_of(r) for r in recordings}
+    log = tmp_path / "predictor.log"
+
+    def send_part(part: slice) -> None:
+        send(broker, [(p.device.encode(), encode(p)) for own in packets.values() for p in own[part]])
+
+    def wait_for_windows(n_samples: int) -> None:
+        """Until each session has its last window that ends within this many samples."""
+
+        def newest() -> dict[str, float]:
+            ends: dict[str, float] = {}
+            for p in read_predictions(broker.bootstrap_servers):
+                ends[p.session] = max(ends.get(p.session, 0.0), p.end)
+            return ends
+
+        wanted = 1_763_700_000.0 + (n_samples - 151) // 25 * 0.5 + 2.9
+        wait_until(
+            lambda: len(newest()) == len(recordings) and min(newest().values()) > wanted,
+            f"windows up to sample {n_samples}: {log.read_text()[-3000:]}",
+            timeout_s=150,
+        )
+
+    predict = predict_arguments(broker.bootstrap_servers, "g")
+    send_part(slice(50))
+    with service(*predict, log=log) as predictor:
+        wait_for_windows(500)
+        add_partitions(broker, SAMPLES, 6)
+        send_part(slice(50, 70))
+        wait_for_windows(700)
+        assert partitions_of(broker, topic_of("g")) == 6
+        end(predictor, signal.SIGKILL)
+    with service(*predict, log=log):
+        send_part(slice(70, 90))
+        wait_for_windows(900)
+    assert "Traceback" not in log.read_text()
+    homes: dict[str, set[int]] = {}
+    for record in read_topic(broker.bootstrap_servers, SAMPLES):
+        homes.setdefault(record.key.decode(), set()).add(record.partition)
+    moved = {r.session for r in recordings if len(homes[r.device]) == 2}
+    assert 0 < len(moved) < len(recordings)
+    found = assert_each_window_once_and_right(broker, expected)
+    whole = list(range((900 - 151) // 25 + 1))
+    for session, windows in found.items():
+        # Only those that reach over the move are not there.
+        lost = {k for k in whole if k * 25 < 500 < k * 25 + 151} if session in moved else set()
+        assert windows == [k for k in whole if k not in lost], session
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["--lateness", "1"], ["--lateness", "3"]),
+        (["--lateness", "3"], ["--lateness", "1"]),
+        (["--hop", "25"], ["--hop", "50"]),
+    ],
+)
+def test_a_changed_setting_repeats_and_loses_no_window(
+    broker: EmbeddedBroker, model: Model, tmp_path: Path, before: list[str], after: list[str]
+) -> None:
+    """
+    Packet 20 comes 2.6 s late; what stands after the only checkpoint, at packet 10, is read again::
+
+        packets  0 … 9 | 10 … 19 21 … 33 20 34 … 59 | predictor killed, started with the other setting | 60 …
+    """
+    recording = resolve(["spar/s08-left-ROW-1"])[0]
+    packets = packets_of(recording)
+    packets.insert(33, packets.pop(20))
+    key = recording.device.encode()
+    log = tmp_path / "predictor.log"
+    predict = predict_arguments(broker.bootstrap_servers, "g", "--batch-packets", "10", "--checkpoint-every", "600")
+
+    def starts() -> list[float]:
+        return sorted(p.start - 1_763_700_000.0 for p in read_predictions(broker.bootstrap_servers))
+
+    send(broker, [(key, encode(p)) for p in packets[:60]])
+    first = [k * 0.5 for k in range((600 - 151) // 25 + 1)]
+    with service(*predict, *before, log=log) as predictor:
+        wait_until(
+            lambda: len(starts()) >= len(first),
+            f"the first windows {starts()} {log.read_text()[-2000:]}",
+            timeout_s=150,
+        )
+        end(predictor, signal.SIGKILL)
+    send(broker, [(key, encode(p)) for p in packets[60:90]])
+    hop_s = 1.0 if "--hop" in after else 0.5
+    rest = [k * hop_s for k in range(100) if k * hop_s >= len(first) * 0.5 and k * hop_s * 50 + 151 <= 900]
+    with service(*predict, *after, log=log):
+        wait_until(
+            lambda: len(starts()) >= len(first + rest), f"the rest {starts()} {log.read_text()[-2000:]}", timeout_s=150
+        )
+    assert starts() == pytest.approx(first + rest, abs=1e-6)
+    ids = [p.id for p in read_predictions(broker.bootstrap_servers)]
+    assert len(set(ids)) == len(ids)
+    if "--hop" not in after:
+        assert set(ids) <= expected_predictions(["spar/s08-left-ROW-1"], model).keys()
+
+
+def delete_state(broker: EmbeddedBroker) -> None:
+    administer(broker, "delete_topics", [topic_of("g")])
+    wait_until(lambda: partitions_of(broker, topic_of("g")) == 0, "the topic is gone")
+
+
+def move_offsets_by_hand(broker: EmbeddedBroker) -> None:
+    """To where they are, but without the text that goes with them."""
+    consumer = KafkaConnection(broker.bootstrap_servers).consumer(group_id="g")
+    try:
+        places = {tp: consumer.committed(tp) for tp in consumer.partitions_of(SAMPLES)}
+        consumer.commit({tp: OffsetAndMetadata(offset, "", -1) for tp, offset in places.items() if offset})
+    finally:
+        consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("lose_state", "said"),
+    [
+        (delete_state, b"its state is gone from repstream-state.g"),
+        (move_offsets_by_hand, b"offset 50 was committed without our state"),
+    ],
+)
+def test_where_a_state_is_gone_work_goes_on_at_the_committed_offset_and_no_id_stands_twice(
+    broker: EmbeddedBroker, model: Model, tmp_path: Path, lose_state: Callable[[EmbeddedBroker], None], said: bytes
+) -> None:
+    names = ["spar/s08-left-ROW-1"]
+    packets = packets_of(resolve(names)[0])
+    key = packets[0].device.encode()
+    log = tmp_path / "predictor.log"
+    predict = predict_arguments(broker.bootstrap_servers, "g")
+    send(broker, [(key, encode(p)) for p in packets[:50]])
+    with service(*predict, log=log) as predictor:
+        wait_for_predictions(broker.bootstrap_servers, 14)
+        assert end(predictor) == 0
+    lose_state(broker)
+    send(broker, [(key, encode(p)) for p in packets[50:90]])
+    whole = [k for k in range((900 - 151) // 25 + 1) if not k * 25 < 500 < k * 25 + 151]
+    with service(*predict, log=log):
+        predictions = wait_for_predictions(broker.bootstrap_servers, len(whole))
+    assert len(predictions) == len(whole), log.read_text()[-3000:]
+    assert said in log.read_bytes()
+    found = assert_each_window_once_and_right(broker, expected_predictions(names, model))
+    assert list(found.values()) == [whole]
+
+
+def test_a_state_topic_that_is_not_compacted_is_refused_with_the_cure(broker: EmbeddedBroker) -> None:
+    administer(broker, "create_topics", {topic_of("g"): {"num_partitions": 4, "configs": {"cleanup.policy": "delete"}}})
+    done = subprocess.run(
+        [sys.executable, "-m", "repstream", *predict_arguments(broker.bootstrap_servers, "g")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert "repstream-state.g has cleanup.policy delete" in line
+    assert "--add-config cleanup.policy=[compact]" in line
+    assert "Traceback" not in done.stderr
+
+
+def test_state_topics_get_as_many_partitions_as_what_they_hold_the_state_of(broker: EmbeddedBroker) -> None:
+    connection = KafkaConnection(broker.bootstrap_servers)
+    ensure_topics(connection, extra={topic_of("monitor"): TOPIC_CONFIG, "other": {"retention.ms": "1000000"}})
+    add_partitions(broker, PREDICTIONS, 7)
+    ensure_topics(connection, extra={topic_of("monitor"): TOPIC_CONFIG, "other": {"retention.ms": "1000000"}})
+    assert partitions_of(broker, topic_of("monitor")) == 7
+    assert partitions_of(broker, "other") == 4
