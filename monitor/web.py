@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -35,16 +35,21 @@ _CLOSING = "repstream-closing"
 
 
 def create_app(
-    monitor: Monitor, registry: CollectorRegistry, reports: ReportMaker, access: Access | None = None
+    monitor: Monitor,
+    registry: CollectorRegistry,
+    reports: ReportMaker,
+    alive: Callable[[], tuple[bool, str]],
+    access: Access | None = None,
 ) -> Flask:
     """Build the web application; `serve` ends what it begins.
 
-    The live page's own routes are in `monitor.page.routes.page`. `access` says who may come in; without
-    it, whoever calls a loopback address by its own name.
+    The live page's own routes are in `monitor.page.routes.page`. `alive` tells whether the monitor's loop goes
+    round. `access` says who may come in; without it, whoever calls a loopback address by its own name.
 
     ==================  ==========================================================================
     ``/metrics``        for Prometheus
     ``/healthz``        200: the process answers
+    ``/livez``          200 while the monitor's loop goes round, else 503 and since when not
     ``/readyz``         200 where Kafka and the reference are there, else 503 and why
     ``/monitoring``     what the last pass found, the ledger of samples, alarms: JSON
     ``/reports/``       saved reports, JSON; ``/reports/NAME`` one of them
@@ -67,10 +72,13 @@ def create_app(
     def healthz() -> Response:
         return _text("alive")
 
+    @app.get("/livez")
+    def livez() -> Response:
+        return _health(*alive())
+
     @app.get("/readyz")
     def readyz() -> Response:
-        ready, why = monitor.ready()
-        return _text(why, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        return _health(*monitor.ready())
 
     @app.get("/monitoring")
     def monitoring() -> Response:
@@ -128,6 +136,10 @@ def close_app(app: Flask) -> None:
 
 def _text(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(f"{text}\n", status=int(status), content_type="text/plain; charset=utf-8")
+
+
+def _health(is_well: bool, why: str) -> Response:
+    return _text(why, HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _finite(value: Any) -> Any:

@@ -53,7 +53,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportMaker]:
 
 @contextlib.contextmanager
 def app_with(monitor: Monitor, reports: ReportMaker, access: Access) -> Iterator[FlaskClient]:
-    app = create_app(monitor, CollectorRegistry(), reports, access)
+    app = create_app(monitor, CollectorRegistry(), reports, lambda: (True, "alive"), access)
     app.testing = False  # a failure is to be answered as it would be in earnest
     yield app.test_client()
     close_app(app)
@@ -123,7 +123,7 @@ def test_beyond_loopback_nothing_is_shown_without_the_token_but_health_and_metri
         assert b"token" in answer.data
     assert guarded.post("/control", headers=OURS).status_code == 401
     assert guarded.post("/upload?name=a.csv", headers=OURS).status_code == 401
-    for path in ("/healthz", "/metrics", "/readyz"):
+    for path in ("/healthz", "/livez", "/metrics", "/readyz"):
         assert guarded.get(path).status_code in (200, 503), path
     for wrong in ("", "wrong", TOKEN[:-1], TOKEN + "x", "ü" * 20):
         assert guarded.get("/", query_string={"token": wrong}).status_code == 401

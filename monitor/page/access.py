@@ -28,7 +28,7 @@ COOKIE = "repstream-token"
 # Ours only: a page from elsewhere cannot set it without being asked whether it may.
 HEADER = "X-Repstream"
 # What Prometheus and whoever keeps the service alive ask for; no wearer is named there.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
 _LEAST_TOKEN = 16
 _CLIENTS = 1_000
 
