@@ -25,6 +25,7 @@ from monitor.page.routes import STATIC
 from monitor.passes import PassWorker
 from monitor.reports import ReportMaker
 from monitor.service import Monitor, MonitorSettings
+from monitor.upload_worker import Question, answer
 from monitor.web import close_app, create_app
 from repstream.errors import RecordingError, SettingsError
 from repstream.kafka import KafkaConnection
@@ -288,15 +289,20 @@ def _is_stream(query: dict[str, str]) -> bool:
 @given(
     content=st.binary(max_size=400) | st.text(max_size=400).map(str.encode), ending=st.sampled_from(["csv", "parquet"])
 )
-def test_a_file_of_anything_is_taken_or_refused_in_words(
-    monitor: Monitor, reports: ReportMaker, content: bytes, ending: str
-) -> None:
-    with app_with(monitor, reports, Access()) as client:
-        answer = client.post(f"/upload?name=x.{ending}", data=content, headers=OURS)
-    assert answer.status_code in (200, 422), (answer.status_code, answer.data[:300])
-    if answer.status_code == 422:
-        assert error_of(answer).startswith(f"x.{ending}: ")
-        assert "/tmp" not in error_of(answer)
+def test_a_file_of_anything_is_taken_or_refused_in_words(tmp_path: Path, content: bytes, ending: str) -> None:
+    path = tmp_path / f"0123.{ending}"
+    path.write_bytes(content)
+    for out in ("", str(tmp_path / "out.parquet")):
+        said = answer(Question(f"x.{ending}", str(path), out))
+        assert said.found or said.refused.startswith(f"x.{ending}: ")
+        assert str(tmp_path) not in said.refused
+
+
+def test_a_file_is_taken_or_refused_through_the_page(client: FlaskClient) -> None:
+    taken = client.post("/upload?name=x.csv", data=b"time,ax\n0,1\n", headers=OURS)
+    assert (taken.status_code, taken.json["rows"] if taken.json else None) == (200, 1)
+    refused = client.post("/upload?name=x.parquet", data=b"PAR1", headers=OURS)
+    assert (refused.status_code, error_of(refused)[:11]) == (422, "x.parquet: ")
 
 
 @pytest.mark.parametrize(

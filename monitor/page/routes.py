@@ -13,9 +13,9 @@ from werkzeug.exceptions import HTTPException
 
 from monitor.live.hub import TooManyError
 from monitor.live.live import WEARER, Live
-from monitor.live.uploads import MOST_BYTES, Uploads
+from monitor.live.uploads import MOST_BYTES, NoRoomError, Uploads
 from monitor.page.access import COOKIE, OPEN_PATHS, Access, RateLimit, RefusedError
-from repstream.errors import BrokerError, RecordingError
+from repstream.errors import BrokerError, RecordingError, RepstreamError
 from repstream.messages import ControlCommand, ProducerStatus
 from repstream.palette import colours, ink_on
 from repstream.spar import EXERCISES
@@ -215,6 +215,10 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
             return jsonify(uploads.take(name, request.stream))
         except RecordingError as error:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except TooManyError as error:
+            raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 60) from None
+        except NoRoomError as error:
+            raise RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, str(error), 60) from None
 
     @routes.post("/upload/<key>/replay")
     def replay(key: str) -> Response:
@@ -230,6 +234,8 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
             raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 30) from None
         except RecordingError as error:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except RepstreamError as error:  # no room, or no process
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), 60) from None
 
     return routes
 
