@@ -7,22 +7,22 @@ import dataclasses
 import json
 import logging
 import math
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, redirect, request, send_file
+from flask import Flask, Request, Response, redirect, request, send_file
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from werkzeug.serving import make_server
 
+from monitor.live.hub import MOST_SUBSCRIBERS
 from monitor.live.live import Live
 from monitor.live.uploads import Uploads
-from monitor.page.access import Access
-from monitor.page.routes import REPORT_POLICY, guard, page
+from monitor.page.access import Access, RefusedError
+from monitor.page.routes import REPORT_POLICY, guard, most_bytes, page
 from monitor.reports import DEADLINE_S, BusyError, ReportMaker, UnknownReportError
+from monitor.server import Refusal, WebServer
 from monitor.service import Monitor
 from repstream.errors import RepstreamError, SettingsError
 
@@ -30,21 +30,26 @@ log = logging.getLogger(__name__)
 
 # Long enough for one that is being made and ours after it.
 _REPORT_TIMEOUT_S = 2 * DEADLINE_S
-# What `serve` closes at the end.
-_CLOSING = "repstream-closing"
+# What `serve` asks before it reads a body, and what it closes at the end.
+_ADMIT, _CLOSING = "repstream-admit", "repstream-closing"
 
 
 def create_app(
-    monitor: Monitor, registry: CollectorRegistry, reports: ReportMaker, access: Access | None = None
+    monitor: Monitor,
+    registry: CollectorRegistry,
+    reports: ReportMaker,
+    alive: Callable[[], tuple[bool, str]],
+    access: Access | None = None,
 ) -> Flask:
     """Build the web application; `serve` ends what it begins.
 
-    The live page's own routes are in `monitor.page.routes.page`. `access` says who may come in; without
-    it, whoever calls a loopback address by its own name.
+    The live page's own routes are in `monitor.page.routes.page`. `alive` tells whether the monitor's loop goes
+    round. `access` says who may come in; without it, whoever calls a loopback address by its own name.
 
     ==================  ==========================================================================
     ``/metrics``        for Prometheus
     ``/healthz``        200: the process answers
+    ``/livez``          200 while the monitor's loop goes round, else 503 and since when not
     ``/readyz``         200 where Kafka and the reference are there, else 503 and why
     ``/monitoring``     what the last pass found, the ledger of samples, alarms: JSON
     ``/reports/``       saved reports, JSON; ``/reports/NAME`` one of them
@@ -52,11 +57,13 @@ def create_app(
     ==================  ==========================================================================
     """
     app = Flask("monitor", static_folder=None)
-    guard(app, access or Access())
+    rules = access or Access()
+    guard(app, rules)
     live = Live(monitor, monitor.alarms, lambda: dataclasses.asdict(monitor.ledger()))
     uploads = Uploads(monitor.connection)
     app.register_blueprint(page(live, uploads))
     app.extensions[_CLOSING] = (live.close, uploads.close)
+    app.extensions[_ADMIT] = lambda environ: _admitted(rules, Request(environ))
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -67,10 +74,13 @@ def create_app(
     def healthz() -> Response:
         return _text("alive")
 
+    @app.get("/livez")
+    def livez() -> Response:
+        return _health(*alive())
+
     @app.get("/readyz")
     def readyz() -> Response:
-        ready, why = monitor.ready()
-        return _text(why, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        return _health(*monitor.ready())
 
     @app.get("/monitoring")
     def monitoring() -> Response:
@@ -106,6 +116,8 @@ def create_app(
         text = request.args.get("n", str(monitor.settings.monitoring.current))
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
             return _text(f"n is {text!r}; it is a number of monitoring windows, 1–{most}", HTTPStatus.BAD_REQUEST)
+        if request.method == "HEAD":
+            return _text("")  # nothing is made for whoever does not want to see it
         try:
             path = reports.request("on-demand", monitor.reference, monitor.table(int(text)).current).result(
                 _REPORT_TIMEOUT_S
@@ -127,8 +139,21 @@ def close_app(app: Flask) -> None:
         close()
 
 
+def _admitted(access: Access, asked: Request) -> int | Refusal:
+    """Tell how many bytes of a request's body are taken, by its headers alone."""
+    try:
+        access.check(asked)
+    except RefusedError as error:
+        return Refusal(error.status, error.text)
+    return most_bytes(asked)
+
+
 def _text(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(f"{text}\n", status=int(status), content_type="text/plain; charset=utf-8")
+
+
+def _health(is_well: bool, why: str) -> Response:
+    return _text(why, HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _finite(value: Any) -> Any:
@@ -151,18 +176,13 @@ def serve(app: Flask, host: str, port: int) -> Iterator[int]:
     SettingsError
         Where the port cannot be had.
     """
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # scrapes are not worth a line each
     try:
-        server = make_server(host, port, app, threaded=True)
-    except (OSError, SystemExit) as error:
+        server = WebServer(app, host, port, MOST_SUBSCRIBERS, app.extensions[_ADMIT])
+    except OSError as error:
         raise SettingsError(f"port {port} on {host} cannot be used ({error}); choose another --port") from None
-    thread = threading.Thread(target=server.serve_forever, name="web", daemon=True)
-    thread.start()
-    log.info("monitor on http://%s:%d/", host, server.server_port)
+    log.info("monitor on http://%s:%d/", host, server.port)
     try:
-        yield server.server_port
+        yield server.port
     finally:
         close_app(app)
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        server.close()

@@ -97,7 +97,7 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
     """
     foreign = source is not None
     source = source or SourceFormat()
-    table, metadata = _read_table(path)
+    table, metadata = _read_table(path, source)
     metadata.update({k: v for k, v in source.metadata.items() if v is not None})
     if not table.num_rows:
         raise RecordingError(f"{path}: it has no rows; record something, or leave the file out")
@@ -106,7 +106,7 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
     values = np.empty((table.num_rows, 6))
     for i, axis in enumerate(AXES):
         factor = ACCEL_UNITS[source.accel_unit] if i < 3 else GYRO_UNITS[source.gyro_unit]
-        values[:, i] = _numbers(table, path, source.columns.get(axis, axis), axis) * factor
+        values[:, i] = _numbers(table, path, source.columns.get(axis, axis)) * factor
     if foreign:
         _check_plausible(values, path, source)
     rate = metadata.get("rate_hz")
@@ -148,8 +148,8 @@ def _measured_rate(time_s: FloatArray) -> float:
     return 1.0 / float(np.median(np.diff(time_s)))
 
 
-def _read_table(path: Path) -> tuple[pa.Table, dict[str, object]]:
-    """Read a file's columns (CSV: all as text) and its metadata."""
+def _read_table(path: Path, source: SourceFormat) -> tuple[pa.Table, dict[str, object]]:
+    """Read those of a file's columns that are needed (CSV: as text) and its metadata."""
     if path.suffix.lower() not in ENDINGS:
         raise RecordingError(f"{path}: recordings are files ending in {' or '.join(ENDINGS)}")
     if not path.is_file():
@@ -159,14 +159,18 @@ def _read_table(path: Path) -> tuple[pa.Table, dict[str, object]]:
     metadata: dict[str, object] = {}
     try:
         if path.suffix.lower() == ".parquet":
-            table = pq.ParquetFile(path).read()
+            with pq.ParquetFile(path) as parquet:
+                table = parquet.read(columns=_needed(path, parquet.schema_arrow.names, source))
             raw = (table.schema.metadata or {}).get(_METADATA_KEY)
             metadata = _known_fields(json.loads(raw)) if raw else {}
         else:
             table = _read_csv(path)
+            table = table.select(_needed(path, table.column_names, source))
             beside = path.with_suffix(".json")
             if beside.is_file():
                 metadata = _known_fields(json.loads(beside.read_text(encoding="utf-8")))
+    except MemoryError:
+        raise RecordingError(f"{path}: reading it takes more memory than there is; cut it into several files") from None
     except pa.ArrowException as error:
         reason = str(error).strip().splitlines()[0]
         raise RecordingError(
@@ -188,6 +192,20 @@ def _known_fields(loaded: Any) -> dict[str, object]:
     return {k: loaded[k] for k in _METADATA_FIELDS if loaded.get(k) is not None}
 
 
+def _needed(path: Path, names: Sequence[str], source: SourceFormat) -> list[str]:
+    """Tell which of a file's columns are to be read, in its order; all that must be there are."""
+    wanted = {source.columns.get(canonical, canonical): canonical for canonical in ("time", *AXES, "label")}
+    for name, canonical in wanted.items():
+        if name not in names and (canonical != "label" or "label" in source.columns):
+            raise RecordingError(
+                f"{path}: there is no column {name!r} (for {canonical}); it has "
+                f"{', '.join(map(repr, names[:20]))}; map it with --column {canonical}=NAME"
+            )
+        if names.count(name) > 1:
+            raise RecordingError(f"{path}: there are several columns {name!r}; rename all but one in the file's header")
+    return [name for name in names if name in wanted]
+
+
 def _read_csv(path: Path) -> pa.Table:
     with path.open("rb") as file:
         header = file.readline(100_000)
@@ -204,19 +222,8 @@ def _read_csv(path: Path) -> pa.Table:
     )
 
 
-def _column(table: pa.Table, path: Path, name: str, canonical: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        raise RecordingError(
-            f"{path}: there is no column {name!r} (for {canonical}); it has "
-            f"{', '.join(map(repr, table.column_names[:20]))}; map it with --column {canonical}=NAME"
-        )
-    if table.column_names.count(name) > 1:
-        raise RecordingError(f"{path}: there are several columns {name!r}; rename all but one in the file's header")
-    return table.column(name)
-
-
-def _numbers(table: pa.Table, path: Path, name: str, canonical: str) -> FloatArray:
-    column = _column(table, path, name, canonical)
+def _numbers(table: pa.Table, path: Path, name: str) -> FloatArray:
+    column = table.column(name)
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise _bad_cell(path, row, name, "empty")
@@ -247,7 +254,7 @@ def _bad_cell(path: Path, row: int, name: str, found: str) -> RecordingError:
 def _time(table: pa.Table, path: Path, source: SourceFormat) -> FloatArray:
     """Seconds; an epoch is moved to start at 0."""
     name = source.columns.get("time", "time")
-    column = _column(table, path, name, "time")
+    column = table.column(name)
     unit = TIME_UNITS[source.time_unit]
     if pa.types.is_timestamp(column.type):
         unit = TIME_UNITS[column.type.unit]
@@ -257,7 +264,7 @@ def _time(table: pa.Table, path: Path, source: SourceFormat) -> FloatArray:
         # Subtract before scaling: nanoseconds since 1970 do not fit a float64.
         first = int(whole[0]) if whole[0] * unit >= _EPOCH_S else 0
         return np.asarray((whole - first) * unit, dtype=np.float64)
-    seconds = _numbers(table, path, name, "time") * unit
+    seconds = _numbers(table, path, name) * unit
     return seconds - seconds[0] if seconds[0] >= _EPOCH_S else seconds
 
 
@@ -271,10 +278,8 @@ def _whole_numbers(column: pa.ChunkedArray) -> IntArray | None:
 def _labels(table: pa.Table, path: Path, source: SourceFormat) -> npt.NDArray[np.str_] | None:
     name = source.columns.get("label", "label")
     if name not in table.column_names:
-        if "label" in source.columns:
-            _column(table, path, name, "label")
         return None
-    column = pc.cast(_column(table, path, name, "label"), pa.string())
+    column = pc.cast(table.column(name), pa.string())
     if column.null_count:
         column = pc.fill_null(column, "")
     labels = np.array(column.to_pylist(), dtype=np.str_)

@@ -6,8 +6,11 @@ import contextlib
 import io
 import itertools
 import os
+import resource
+import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -165,3 +168,35 @@ def success(*args: object, env: Mapping[str, str] | None = None) -> Outcome:
     outcome = cli(*args, env=env)
     assert outcome.code == 0, outcome
     return outcome
+
+
+def soon(holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
+    """Ask again and again until it holds; fail with `what` at the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.02)
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the other side has closed a connection, whatever it said before."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def many_files() -> Iterator[None]:
+    """Let this process have some thousand files and sockets open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -217,7 +217,7 @@ def test_browsers_get_the_same_bytes_and_a_slow_one_loses_frames_and_then_gets_t
         return view
 
     hub = Hub(make, watched.append)
-    quick, slow = hub.subscribe(("status",)), hub.subscribe(("status",))
+    quick, slow = hub.subscribe(("status",), "a"), hub.subscribe(("status",), "a")
     frames = quick.frames()
     received = []
     deadline = time.monotonic() + 15

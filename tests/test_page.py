@@ -25,6 +25,7 @@ from monitor.page.routes import STATIC
 from monitor.passes import PassWorker
 from monitor.reports import ReportMaker
 from monitor.service import Monitor, MonitorSettings
+from monitor.upload_worker import Question, answer
 from monitor.web import close_app, create_app
 from repstream.errors import RecordingError, SettingsError
 from repstream.kafka import KafkaConnection
@@ -53,7 +54,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportMaker]:
 
 @contextlib.contextmanager
 def app_with(monitor: Monitor, reports: ReportMaker, access: Access) -> Iterator[FlaskClient]:
-    app = create_app(monitor, CollectorRegistry(), reports, access)
+    app = create_app(monitor, CollectorRegistry(), reports, lambda: (True, "alive"), access)
     app.testing = False  # a failure is to be answered as it would be in earnest
     yield app.test_client()
     close_app(app)
@@ -123,7 +124,7 @@ def test_beyond_loopback_nothing_is_shown_without_the_token_but_health_and_metri
         assert b"token" in answer.data
     assert guarded.post("/control", headers=OURS).status_code == 401
     assert guarded.post("/upload?name=a.csv", headers=OURS).status_code == 401
-    for path in ("/healthz", "/metrics", "/readyz"):
+    for path in ("/healthz", "/livez", "/metrics", "/readyz"):
         assert guarded.get(path).status_code in (200, 503), path
     for wrong in ("", "wrong", TOKEN[:-1], TOKEN + "x", "ü" * 20):
         assert guarded.get("/", query_string={"token": wrong}).status_code == 401
@@ -142,6 +143,9 @@ def test_the_printed_address_lets_a_browser_in_and_keeps_the_token_out_of_the_ad
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     assert TOKEN not in cookie
+    assert "Secure" not in cookie, "plain HTTP would lose it"
+    behind_tls = guarded.get(f"/?token={TOKEN}", headers={"X-Forwarded-Proto": "https"})
+    assert "Secure" in behind_tls.headers["Set-Cookie"]
     assert guarded.get("/").status_code == 200
     assert guarded.get("/monitoring").status_code == 200
     assert guarded.post("/control", data="{}").status_code == 403, "a cookie alone changes nothing"
@@ -170,6 +174,38 @@ def test_another_page_in_the_same_browser_changes_nothing(
     client: FlaskClient, path: str, headers: dict[str, str]
 ) -> None:
     assert client.post(path, data="{}", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("mode", ["no-cors", "navigate"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/report", "/report?n=5", "/events?view=status", "/events?wearer=w"])
+def test_another_site_makes_no_report_and_opens_no_stream_not_even_by_a_link(
+    client: FlaskClient, path: str, method: str, mode: str, site: str
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+    assert client.open(path, method=method, headers=headers).status_code == 403
+
+
+def test_another_site_may_link_to_the_page_and_embed_nothing_of_it(client: FlaskClient) -> None:
+    for path in ("/", "/reports/", "/static/main.js"):
+        assert (
+            client.get(path, headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 200
+        )
+        assert (
+            client.get(path, headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}).status_code == 403
+        )
+        assert client.get(path, headers={"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}).status_code == 200
+
+
+def test_a_report_is_made_for_a_program_and_for_our_own_page_but_not_for_a_look_at_its_headers(
+    client: FlaskClient, reports: ReportMaker
+) -> None:
+    for headers in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}):
+        answer = client.get("/report?n=5", headers=headers)
+        assert (answer.status_code, b"no windows" in answer.data) == (503, True), "it was asked for"
+        assert client.head("/report?n=5", headers=headers).status_code == 200
+    assert reports.list() == []
 
 
 def test_addresses_that_only_this_machine_reaches() -> None:
@@ -232,7 +268,7 @@ _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
     path=st.sampled_from(["/control", "/upload", "/upload/x/replay", "/upload//replay", "/events"]),
     body=st.binary(max_size=300) | _json.map(msgspec.json.encode) | _command.map(msgspec.json.encode),
     query=st.dictionaries(st.sampled_from(["name", "view", "wearer", "token", "n"]), _texts, max_size=3),
-    method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH"]),
+    method=st.sampled_from(["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"]),
 )
 def test_whatever_is_sent_is_answered_and_never_a_failure_of_ours(
     monitor: Monitor, reports: ReportMaker, path: str, body: bytes, query: dict[str, str], method: str
@@ -241,7 +277,8 @@ def test_whatever_is_sent_is_answered_and_never_a_failure_of_ours(
         return  # those go on for ever
     with app_with(monitor, reports, Access()) as client:
         answer = client.open(path, method=method, data=body, query_string=query, headers=OURS)
-    assert 400 <= answer.status_code < 500, (answer.status_code, answer.data[:200])
+    least = 200 if method in ("HEAD", "OPTIONS") else 400
+    assert least <= answer.status_code < 500, (answer.status_code, answer.data[:200])
 
 
 def _is_stream(query: dict[str, str]) -> bool:
@@ -252,15 +289,20 @@ def _is_stream(query: dict[str, str]) -> bool:
 @given(
     content=st.binary(max_size=400) | st.text(max_size=400).map(str.encode), ending=st.sampled_from(["csv", "parquet"])
 )
-def test_a_file_of_anything_is_taken_or_refused_in_words(
-    monitor: Monitor, reports: ReportMaker, content: bytes, ending: str
-) -> None:
-    with app_with(monitor, reports, Access()) as client:
-        answer = client.post(f"/upload?name=x.{ending}", data=content, headers=OURS)
-    assert answer.status_code in (200, 422), (answer.status_code, answer.data[:300])
-    if answer.status_code == 422:
-        assert error_of(answer).startswith(f"x.{ending}: ")
-        assert "/tmp" not in error_of(answer)
+def test_a_file_of_anything_is_taken_or_refused_in_words(tmp_path: Path, content: bytes, ending: str) -> None:
+    path = tmp_path / f"0123.{ending}"
+    path.write_bytes(content)
+    for out in ("", str(tmp_path / "out.parquet")):
+        said = answer(Question(f"x.{ending}", str(path), out))
+        assert said.found or said.refused.startswith(f"x.{ending}: ")
+        assert str(tmp_path) not in said.refused
+
+
+def test_a_file_is_taken_or_refused_through_the_page(client: FlaskClient) -> None:
+    taken = client.post("/upload?name=x.csv", data=b"time,ax\n0,1\n", headers=OURS)
+    assert (taken.status_code, taken.json["rows"] if taken.json else None) == (200, 1)
+    refused = client.post("/upload?name=x.parquet", data=b"PAR1", headers=OURS)
+    assert (refused.status_code, error_of(refused)[:11]) == (422, "x.parquet: ")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ _MOST_FRAMES = 16
 # Said so often even where there is nothing to say: a browser that has gone is noticed by it.
 _HEARTBEAT_S = 5.0
 MOST_SUBSCRIBERS = 200
+MOST_PER_CLIENT = 50
 
 
 class TooManyError(RepstreamError):
@@ -55,8 +56,9 @@ class View(Protocol):
 class Subscriber:
     """One browser's queue of frames."""
 
-    def __init__(self, keys: tuple[str, ...]) -> None:
+    def __init__(self, keys: tuple[str, ...], client: str) -> None:
         self.keys = keys
+        self.client = client
         self.wants_whole = set(keys)
         self._frames: deque[bytes] = deque()
         self._arrived = threading.Condition()
@@ -113,17 +115,26 @@ class Hub:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def subscribe(self, keys: tuple[str, ...]) -> Subscriber:
+    def subscribe(self, keys: tuple[str, ...], client: str) -> Subscriber:
         """Let a browser look at some views.
+
+        Parameters
+        ----------
+        keys : tuple of str
+        client : str
+            The address that it is at.
 
         Raises
         ------
         TooManyError
+            Where there are enough in all, or of that address.
         """
         with self._lock:
             if len(self._subscribers) >= MOST_SUBSCRIBERS or self._stopping.is_set():
-                raise TooManyError(f"{MOST_SUBSCRIBERS} browsers look on already; close one and try again")
-            subscriber = Subscriber(keys)
+                raise TooManyError(f"{MOST_SUBSCRIBERS} views are open already; close one and try again")
+            if sum(s.client == client for s in self._subscribers) >= MOST_PER_CLIENT:
+                raise TooManyError(f"{MOST_PER_CLIENT} views are open at {client} already; close one and try again")
+            subscriber = Subscriber(keys, client)
             self._subscribers.add(subscriber)
             self._look_at()
             if self._thread is None:

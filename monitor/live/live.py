@@ -68,9 +68,9 @@ class Live:
         self.traffic.watch(bool(keys))
         self._tap.watch({key.removeprefix(WEARER) for key in keys if key.startswith(WEARER)})
 
-    def subscribe(self, keys: tuple[str, ...]) -> Subscriber:
-        """Let a browser look at some views, and at the status; raises `TooManyError`."""
-        return self._hub.subscribe(("status", *keys))
+    def subscribe(self, keys: tuple[str, ...], client: str) -> Subscriber:
+        """Let a browser of an address look at some views, and at the status; raises `TooManyError`."""
+        return self._hub.subscribe(("status", *keys), client)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Forget a browser."""

@@ -1,14 +1,17 @@
 """Recordings of a visitor's own: looked into, converted, and replayed by a producer beside the monitor.
 
-A file lives in a folder of the monitor's own until it has been replayed or newer ones take its place.
-The replay is ``repstream produce`` as a process of its own, behind all others in priority.
+A file lives in a folder of the monitor's own until it has been replayed or newer ones take its place. What is in it
+is for `monitor.upload_worker` to see, a process of its own with a limit of memory and time. The replay is ``repstream produce`` as a process of its own, behind all others in priority.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,19 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
+import msgspec
 
-from monitor.live.columns import guess_columns, guess_units
 from monitor.live.hub import TooManyError
 from monitor.live.replays import Replay
-from repstream.errors import RecordingError
+from monitor.upload_worker import Answer, Question
+from repstream.errors import RecordingError, RepstreamError
 from repstream.kafka import KafkaConnection
-from repstream.recording import AXES, FloatArray, Recording
-from repstream.tables import ENDINGS, SourceFormat, read_recording, write_recording
+from repstream.tables import ENDINGS
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +36,25 @@ MOST_BYTES = 20_000_000
 """A file's size: an hour at 50 Hz is 12 MB of CSV."""
 
 MOST_REPLAYS = 3
-# What a Parquet file of 20 MB may unpack to.
-_MOST_ROWS = 1_000_000
-_MOST_COLUMNS = 200
-_MOST_CELLS = 20_000_000
-_MOST_UNPACKED_BYTES = 400_000_000
 _MOST_REPLAY_S = 1_800.0
 _KEPT_FILES = 4
-_LOOKED_AT_ROWS = 1_000
-_SHOWN_ROWS = 5
 _CHUNK = 65_536
 _LOOK_EVERY_S = 0.5
+# A file of the largest size takes 3 s on a free core.
+_DEADLINE_S = 60.0
+# One allocator for all, one thread for each library: the worker's memory is limited by addresses.
+_WORKER_SETTINGS = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+class NoRoomError(RepstreamError):
+    """A file cannot be kept."""
+
+    retriable = True
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class Uploads:
         self._files: OrderedDict[str, _File] = OrderedDict()
         self._replays: list[Replay] = []
         self._watch: threading.Thread | None = None
+        self._reading = threading.Lock()  # one file at a time: each may take a gigabyte
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._is_closed = False
 
     def take(self, name: str, stream: IO[bytes]) -> dict[str, Any]:
         """Keep a file and tell what is in it.
@@ -92,18 +101,21 @@ class Uploads:
         ------
         RecordingError
             Where it is no table, or too long.
+        TooManyError
+            Where other files are being read.
+        NoRoomError
+            Where it cannot be kept.
         """
         ending = Path(name).suffix.lower()
         if ending not in ENDINGS:
             raise RecordingError(f"{name}: recordings are files ending in {' or '.join(ENDINGS)}")
         key = secrets.token_hex(8)
         path = self._new_path(key, ending)
-        with path.open("wb") as file:
-            shutil.copyfileobj(stream, file, _CHUNK)
         try:
-            found = _look_into(path, name)
-        except RecordingError:
-            path.unlink()
+            _keep(stream, path)
+            found = self._ask(Question(name, str(path)))
+        except BaseException:
+            path.unlink(missing_ok=True)
             raise
         with self._lock:
             self._files[key] = _File(name, path)
@@ -137,14 +149,20 @@ class Uploads:
             raise TooManyError(f"{MOST_REPLAYS} recordings are being replayed already; wait until one has ended")
         device = f"upload-{key[:6]}"
         metadata = {"device": device, "session": f"{device}-{secrets.token_hex(3)}", "side": side, "source": "upload"}
-        recording = _converted(file, SourceFormat(dict(columns), time_unit, accel_unit, gyro_unit, metadata))
         canonical = self._new_path(f"{key}-{secrets.token_hex(3)}", ".parquet")
-        write_recording(recording, canonical)
-        self._start(canonical)
+        question = Question(
+            file.name, str(file.path), str(canonical), dict(columns), time_unit, accel_unit, gyro_unit, metadata
+        )
+        try:
+            found = self._ask(question)
+            self._start(canonical)
+        except BaseException:
+            canonical.unlink(missing_ok=True)
+            raise
         return {
             "device": device,
-            "seconds": round(min(recording.duration_s, _MOST_REPLAY_S), 1),
-            "rate_hz": round(recording.rate_hz, 2),
+            "seconds": round(min(found["seconds"], _MOST_REPLAY_S), 1),
+            "rate_hz": round(found["rate_hz"], 2),
         }
 
     def close(self) -> None:
@@ -152,6 +170,9 @@ class Uploads:
         with self._lock:
             replays, self._replays = self._replays, []
             folder, self._folder = self._folder, None
+            self._is_closed = True
+            if self._worker is not None:
+                self._worker.kill()
         for replay in replays:
             replay.end()
         if folder is not None:
@@ -159,9 +180,75 @@ class Uploads:
 
     def _new_path(self, stem: str, ending: str) -> Path:
         with self._lock:
+            self._check_open()
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="repstream-uploads-"))
+                try:
+                    self._folder = Path(tempfile.mkdtemp(prefix="repstream-uploads-"))
+                except OSError as error:
+                    raise _no_room(error) from None
             return self._folder / f"{stem}{ending}"
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise NoRoomError("the monitor is stopping; send the file again once it is back")
+
+    def _ask(self, question: Question) -> dict[str, Any]:
+        """Let the worker read a file.
+
+        Raises
+        ------
+        RecordingError
+            Why it is refused, for the page.
+        TooManyError
+            Where others are being read for too long.
+        """
+        if not self._reading.acquire(timeout=_DEADLINE_S / 2):
+            raise TooManyError("other files are being read; try again in a minute")
+        try:
+            status, said, complaint = self._run(question)
+        finally:
+            self._reading.release()
+        self._check_open()
+        if status:
+            said_last = complaint.decode("utf-8", "replace")[-500:]
+            log.warning("reading %r ended with %d: %s", question.name, status, said_last)
+            raise RecordingError(
+                f"{question.name}: its reader failed or ran out of memory; check that the file is complete, cut it, or replay it "
+                "with `repstream produce`"
+            )
+        answer = msgspec.json.decode(said, type=Answer)
+        if answer.refused:
+            raise RecordingError(answer.refused)
+        return answer.found
+
+    def _run(self, question: Question) -> tuple[int, bytes, bytes]:
+        """Return the worker's exit status, what it answered, and what it said besides."""
+        # -P: no folder that the monitor happens to be started in can stand before our packages. The worker ends by
+        # itself at twice the deadline, should we be killed before it is done.
+        command = [sys.executable, "-P", "-m", "monitor.upload_worker", str(int(2 * _DEADLINE_S))]
+        with self._lock:
+            self._check_open()
+            worker = self._worker = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **_WORKER_SETTINGS},
+                start_new_session=True,  # Ctrl-C at the terminal is ours to handle
+            )
+        try:
+            said, complaint = worker.communicate(msgspec.json.encode(question), _DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise RecordingError(
+                f"{question.name}: it was not read within {_DEADLINE_S:g} s; cut it, or replay it with `repstream produce`"
+            ) from None
+        finally:
+            if worker.poll() is None:
+                worker.kill()
+                worker.communicate()
+            with self._lock:
+                self._worker = None
+        return worker.returncode, said, complaint
 
     def _start(self, path: Path) -> None:
         arguments = ["--bootstrap-servers", self._connection.bootstrap_servers]
@@ -189,106 +276,13 @@ class Uploads:
                 return
 
 
-def _converted(file: _File, source: SourceFormat) -> Recording:
-    """Read a file as it is meant; its failures name it as the visitor does, and the page's own controls."""
+def _keep(stream: IO[bytes], path: Path) -> None:
     try:
-        return read_recording(file.path, source)
-    except RecordingError as error:
-        raise RecordingError(_for_the_page(str(error), file)) from None
+        with path.open("wb") as file:
+            shutil.copyfileobj(stream, file, _CHUNK)
+    except OSError as error:
+        raise _no_room(error) from None
 
 
-def _for_the_page(text: str, file: _File) -> str:
-    said = text.replace(str(file.path), file.name)
-    return (
-        said.replace("Then give --accel-unit m/s2", "Then choose m/s²")
-        .replace("(--time-unit s, ms, us or ns)", "(s, ms, µs or ns)")
-        .replace("(--time-unit)", "")
-        .replace("map it with --column ", "choose it under “")
-        .replace("=NAME", "”")
-    )
-
-
-def _look_into(path: Path, name: str) -> dict[str, Any]:
-    file = _File(name, path)
-    try:
-        table, rows = _first_rows(path)
-    except pa.ArrowException as error:
-        reason = str(error).strip().splitlines()[0].replace(str(path), name)
-        raise RecordingError(f"{name}: not a readable {path.suffix[1:].upper()} table ({reason})") from None
-    except RecordingError as error:
-        raise RecordingError(f"{name}: {error}") from None
-    except (UnicodeDecodeError, ValueError, OSError) as error:
-        raise RecordingError(_for_the_page(f"{name}: cannot be read ({error})", file)) from None
-    if not rows or not table.num_columns:
-        raise RecordingError(f"{name}: it has no rows; choose a file with a header and one row a sample")
-    if rows > _MOST_ROWS or table.num_columns > _MOST_COLUMNS or rows * table.num_columns > _MOST_CELLS:
-        raise RecordingError(
-            f"{name}: {rows:,} rows of {table.num_columns} columns; up to {_MOST_ROWS:,} rows and "
-            f"{_MOST_CELLS:,} cells are taken here: cut it, or replay it with `repstream produce`"
-        )
-    mapping = guess_columns(table.column_names)
-    values = {
-        canonical: numbers
-        for canonical in ("time", *AXES)
-        if canonical in mapping and (numbers := _numbers(table, mapping[canonical])) is not None
-    }
-    head = [[str(cell) for cell in row.values()] for row in table.slice(0, _SHOWN_ROWS).to_pylist()]
-    return {
-        "rows": rows,
-        "columns": table.column_names,
-        "head": head,
-        "mapping": mapping,
-        "units": guess_units(mapping, values),
-    }
-
-
-def _first_rows(path: Path) -> tuple[pa.Table, int]:
-    """Read the first rows, and count all, without unpacking what a file may hold."""
-    if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as parquet:
-            about = parquet.metadata
-            rows = int(about.num_rows)
-            unpacked = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
-            if unpacked > _MOST_UNPACKED_BYTES:
-                raise RecordingError(f"it unpacks to {unpacked:,} bytes; up to {_MOST_UNPACKED_BYTES:,} are taken here")
-            if rows > _MOST_ROWS or about.num_columns > _MOST_COLUMNS or not rows:
-                return parquet.schema_arrow.empty_table(), rows
-            table = pa.Table.from_batches([next(parquet.iter_batches(_LOOKED_AT_ROWS))])
-    else:
-        table, rows = _first_lines(path)
-    if len(set(table.column_names)) != table.num_columns:
-        twice = next(n for n in table.column_names if table.column_names.count(n) > 1)
-        raise RecordingError(f"there are several columns {twice!r}; rename all but one in the file's header")
-    return table, rows
-
-
-def _first_lines(path: Path) -> tuple[pa.Table, int]:
-    with path.open("rb") as file:
-        lines = [line for _, line in zip(range(_LOOKED_AT_ROWS + 1), file, strict=False)]
-        rows = len(lines) - 1 + sum(1 for _ in file)
-    if rows < 1:
-        raise RecordingError("it has no rows; a header and one row a sample are needed")
-    delimiter = max(",;\t", key=lambda d: lines[0].count(d.encode()))
-    names = lines[0].decode("utf-8-sig").strip().split(delimiter)
-    table = pa.csv.read_csv(
-        pa.BufferReader(b"".join(lines)),
-        parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-        convert_options=pa.csv.ConvertOptions(
-            column_types={n.strip('"'): pa.string() for n in names}, strings_can_be_null=False
-        ),
-    )
-    return table, rows
-
-
-def _numbers(table: pa.Table, name: str) -> FloatArray | None:
-    """A column's numbers; None where it has others."""
-    column = table.column(name)
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.int64())
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = pc.utf8_trim_whitespace(column)
-    try:
-        numbers = np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)
-    except pa.ArrowException:
-        return None
-    return numbers[np.isfinite(numbers)]
+def _no_room(error: OSError) -> NoRoomError:
+    return NoRoomError(f"the monitor cannot keep the file in its temporary folder ({error.strerror}); make room there")

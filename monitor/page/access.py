@@ -2,8 +2,8 @@
 
 On a loopback address nothing is asked for, but a request must name this machine as its host: a page
 from elsewhere whose name was made to point here (DNS rebinding) does not. On any other address a
-token is needed for everything but health and metrics. What changes something must come from our own
-page, or carry the token itself.
+token is needed for everything but health and metrics. What changes something, or costs something, must
+come from our own page, or carry the token itself; a program that is no browser says nothing of pages.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ COOKIE = "repstream-token"
 # Ours only: a page from elsewhere cannot set it without being asked whether it may.
 HEADER = "X-Repstream"
 # What Prometheus and whoever keeps the service alive ask for; no wearer is named there.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
+# A stream, and a process that works for minutes: not even a link on another site may lead there.
+_COSTLY_PATHS = frozenset({"/events", "/report"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LEAST_TOKEN = 16
 _CLIENTS = 1_000
 
@@ -116,7 +119,10 @@ class Access:
                 HTTPStatus.UNAUTHORIZED,
                 "a token is needed: open the address that `repstream monitor` printed at its start, with ?token=…",
             )
-        if request.method not in ("GET", "HEAD", "OPTIONS") and not bearer:
+        if bearer:
+            return
+        self._check_site(request)
+        if request.method not in _SAFE_METHODS:
             self._check_origin(request)
 
     def _is_bearer(self, request: Request) -> bool:
@@ -127,10 +133,17 @@ class Access:
         shown = request.cookies.get(COOKIE, "")
         return hmac.compare_digest(shown.encode(), self.cookie().encode())
 
+    def _check_site(self, request: Request) -> None:
+        """Refuse what another site's page asks for; a link that somebody follows may lead to what costs nothing."""
+        if request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none"):
+            return
+        is_link = request.method in _SAFE_METHODS and request.headers.get("Sec-Fetch-Mode") == "navigate"
+        if not is_link or request.path in _COSTLY_PATHS:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "this is answered to the monitor's own page only: open it at /")
+
     def _check_origin(self, request: Request) -> None:
         origin = request.headers.get("Origin")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
-        if foreign or request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
             raise RefusedError(HTTPStatus.FORBIDDEN, "what changes something must come from the monitor's own page")
         if request.headers.get(HEADER) != "1":
             raise RefusedError(HTTPStatus.FORBIDDEN, f"what changes something needs the header {HEADER}: 1")

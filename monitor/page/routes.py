@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from flask import Blueprint, Flask, Response, jsonify, redirect, request, send_from_directory
+from flask import Blueprint, Flask, Request, Response, jsonify, redirect, request, send_from_directory
 from werkzeug.exceptions import HTTPException
 
 from monitor.live.hub import TooManyError
 from monitor.live.live import WEARER, Live
-from monitor.live.uploads import MOST_BYTES, Uploads
+from monitor.live.uploads import MOST_BYTES, NoRoomError, Uploads
 from monitor.page.access import COOKIE, OPEN_PATHS, Access, RateLimit, RefusedError
-from repstream.errors import BrokerError, RecordingError
+from repstream.errors import BrokerError, RecordingError, RepstreamError
 from repstream.messages import ControlCommand, ProducerStatus
 from repstream.palette import colours, ink_on
 from repstream.spar import EXERCISES
@@ -82,7 +81,11 @@ def guard(app: Flask, access: Access) -> None:
         shown = request.args.get("token")
         if request.path == "/" and access.is_token(shown):
             answer = redirect("/")
-            answer.set_cookie(COOKIE, access.cookie(), max_age=_COOKIE_S, httponly=True, samesite="Strict")
+            # Whoever makes up this header only harms a cookie of their own.
+            is_tls = request.headers.get("X-Forwarded-Proto", request.scheme) == "https"
+            answer.set_cookie(
+                COOKIE, access.cookie(), max_age=_COOKIE_S, secure=is_tls, httponly=True, samesite="Strict"
+            )
             return answer
         access.check(request)
         return None
@@ -108,6 +111,11 @@ def guard(app: Flask, access: Access) -> None:
         if request.path not in OPEN_PATHS:
             answer.headers.setdefault("Cache-Control", "no-store")
         return answer
+
+
+def most_bytes(asked: Request) -> int:
+    """How long a request's body may be."""
+    return MOST_BYTES if (asked.method, asked.path) == ("POST", "/upload") else _SMALL_BYTES
 
 
 def page(live: Live, uploads: Uploads) -> Blueprint:
@@ -163,18 +171,14 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
         if device is not None:
             _check_device(device)
         keys = () if view == "status" else (view,) if view else (WEARER + str(device),)
+        if request.method == "HEAD":
+            return Response(content_type="text/event-stream")  # nobody is there to look
         try:
-            subscriber = live.subscribe(keys)
+            subscriber = live.subscribe(keys, request.remote_addr or "")
         except TooManyError as error:
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), 10) from None
-
-        def stream() -> Iterator[bytes]:
-            try:
-                yield from subscriber.frames()
-            finally:
-                live.leave(subscriber)
-
-        answer = Response(stream(), content_type="text/event-stream")
+        answer = Response(subscriber.frames(), content_type="text/event-stream")
+        answer.call_on_close(lambda: live.leave(subscriber))  # also where not one frame was asked for
         answer.headers["X-Accel-Buffering"] = "no"
         return answer
 
@@ -211,6 +215,10 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
             return jsonify(uploads.take(name, request.stream))
         except RecordingError as error:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except TooManyError as error:
+            raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 60) from None
+        except NoRoomError as error:
+            raise RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, str(error), 60) from None
 
     @routes.post("/upload/<key>/replay")
     def replay(key: str) -> Response:
@@ -226,6 +234,8 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
             raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 30) from None
         except RecordingError as error:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except RepstreamError as error:  # no room, or no process
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), 60) from None
 
     return routes
 

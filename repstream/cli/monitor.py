@@ -34,8 +34,8 @@ def monitor(
     token: Annotated[
         str | None,
         typer.Option(
-            help="The token, at least 16 characters. Default: none on a loopback address; elsewhere a new one, "
-            "printed at the start.",
+            help="The token, at least 16 characters; better by the variable, as others see a command's options. "
+            "Default: none on a loopback address; elsewhere a new one, printed at the start.",
             envvar="REPSTREAM_TOKEN",
             show_default=False,
         ),
@@ -102,6 +102,7 @@ def monitor(
     from repstream.drift_model import NUMBERS_FILE, load_drift
     from repstream.kafka import KafkaConnection
     from repstream.model import load_model
+    from repstream.observability import Heartbeat
 
     loaded = load_model(model, models_dir)
     drift = load_drift(loaded)
@@ -122,19 +123,20 @@ def monitor(
         contextlib.closing(ReportMaker(reports, keep_reports)) as maker,
         contextlib.closing(ReportSchedule(maker, report_every)) as schedule,
     ):
+        pulse = Heartbeat(stopping.is_set)
         service = Monitor(
             loaded,
             KafkaConnection.from_environment(bootstrap_servers),
             settings,
             worker,
             registry,
-            stopping.is_set,
+            pulse,
             drift,
             schedule.on_alarm,
         )
         schedule.begin(lambda: (service.reference, service.table(current).current))
         access = Access.on(host, token)
-        with serve(create_app(service, registry, maker, access), host, port) as served:
+        with serve(create_app(service, registry, maker, pulse.alive, access), host, port) as served:
             if access.token is not None and token is None:  # one that was given is not for the log
                 typer.echo(f"live page: http://{host}:{served}/?token={access.token}", err=True)
             service.run()

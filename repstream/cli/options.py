@@ -63,7 +63,7 @@ MetricsPort = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Serve /metrics and /healthz on this port (0: a free one). Default: not at all.",
+        help="Serve /metrics, /healthz and /livez on this port (0: a free one). Default: not at all.",
         envvar="REPSTREAM_METRICS_PORT",
         show_default=False,
     ),

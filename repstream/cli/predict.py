@@ -72,6 +72,7 @@ def predict(
     from predictor.service import Predictor, PredictorSettings
     from repstream.kafka import KafkaConnection
     from repstream.model import load_model
+    from repstream.observability import Heartbeat
 
     loaded = load_model(model, models_dir)
     settings = PredictorSettings(
@@ -85,8 +86,7 @@ def predict(
         partitions=partitions,
     )
     registry = CollectorRegistry()
-    predictor = Predictor(
-        loaded, KafkaConnection.from_environment(bootstrap_servers), settings, registry, stopping.is_set
-    )
-    with metrics_server(registry, metrics_host, metrics_port, predictor.health):
+    pulse = Heartbeat(stopping.is_set)
+    predictor = Predictor(loaded, KafkaConnection.from_environment(bootstrap_servers), settings, registry, pulse)
+    with metrics_server(registry, metrics_host, metrics_port, predictor.health, pulse):
         predictor.run()

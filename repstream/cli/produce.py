@@ -168,6 +168,7 @@ def produce(
     from repstream.cli.running import metrics_server, stop_on_signals
     from repstream.errors import SettingsError
     from repstream.kafka import KafkaConnection
+    from repstream.observability import Heartbeat
 
     try:
         settings = ProducerSettings(
@@ -186,19 +187,19 @@ def produce(
         raise typer.BadParameter(str(error)) from None
     found = resolve(recordings)
     registry = CollectorRegistry()
-    stopping = stop_on_signals()
+    pulse = Heartbeat(stop_on_signals().is_set)
     with _progress_line(quiet) as (show, say):
         producer = Producer(
             settings,
             KafkaConnection.from_environment(bootstrap_servers),
             found,
             registry=registry,
-            stopping=stopping.is_set,
+            stopping=pulse,
             progress=show,
             say=say,
             controllable=controllable,
         )
-        with metrics_server(registry, metrics_host, metrics_port, producer.health):
+        with metrics_server(registry, metrics_host, metrics_port, producer.health, pulse):
             summary = producer.run()
     typer.echo(json.dumps(summary.as_json()) if as_json else _in_words(summary))
 

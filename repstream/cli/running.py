@@ -12,7 +12,7 @@ from types import FrameType
 from prometheus_client import CollectorRegistry
 
 from repstream.errors import SettingsError
-from repstream.observability import Health, serve_metrics
+from repstream.observability import Health, Heartbeat, serve_metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,15 @@ def stop_on_signals() -> threading.Event:
 
 
 @contextlib.contextmanager
-def metrics_server(registry: CollectorRegistry, host: str, port: int | None, health: Health) -> Iterator[None]:
-    """Serve ``/metrics`` and ``/healthz`` while the block runs, where a port is given."""
+def metrics_server(
+    registry: CollectorRegistry, host: str, port: int | None, health: Health, pulse: Heartbeat
+) -> Iterator[None]:
+    """Serve ``/metrics``, ``/healthz`` and ``/livez`` while the block runs, where a port is given."""
     if port is None:
         yield
         return
     try:
-        server = serve_metrics(registry, port, health, host)
+        server = serve_metrics(registry, port, health, pulse.alive, host)
     except OSError as error:
         raise SettingsError(f"port {port} on {host} cannot be used ({error}); choose another --metrics-port") from None
     log.info("metrics on http://%s:%d/metrics", host, server.port)

@@ -63,12 +63,14 @@ def store(
     from prometheus_client import CollectorRegistry
 
     from repstream.kafka import KafkaConnection
+    from repstream.observability import Heartbeat
     from store.open import open_store
     from store.sink import Sink, SinkSettings
 
     registry = CollectorRegistry()
     settings = SinkSettings(group=group, batch=batch, every_s=every, keep_days=keep_days)
     with contextlib.closing(open_store(url, writing=True, features=features)) as opened:
-        sink = Sink(opened, KafkaConnection.from_environment(bootstrap_servers), settings, registry, stopping.is_set)
-        with metrics_server(registry, metrics_host, metrics_port, sink.health):
+        pulse = Heartbeat(stopping.is_set)
+        sink = Sink(opened, KafkaConnection.from_environment(bootstrap_servers), settings, registry, pulse)
+        with metrics_server(registry, metrics_host, metrics_port, sink.health, pulse):
             sink.run()

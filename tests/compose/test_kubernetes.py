@@ -94,8 +94,9 @@ def test_services_are_asked_for_their_health_on_the_port_that_their_image_opens(
         (port,) = container["ports"]
         assert f"EXPOSE {port['containerPort']}" in stages[name], name
         assert container["image"].split(":")[0] == f"repstream/{name}"
-        # A Kafka that is away makes a service not ready; it must not get it killed.
-        assert container["livenessProbe"]["httpGet"]["path"] != container["readinessProbe"]["httpGet"]["path"], name
+        # A Kafka that is away makes a service not ready; it must not get it killed. A loop that hangs must.
+        assert container["livenessProbe"]["httpGet"]["path"] == "/livez", name
+        assert container["readinessProbe"]["httpGet"]["path"] in ("/healthz", "/readyz"), name
         assert all(container[f"{kind}Probe"]["httpGet"]["port"] == port["name"] for kind in ("startup", "liveness"))
 
 

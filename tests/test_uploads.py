@@ -1,0 +1,221 @@
+"""Files of strangers: bombs, aborted ones, a full disk; the monitor stays up and nothing stays behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from flask import Flask, request
+
+from monitor.live import uploads as live_uploads
+from monitor.live.uploads import NoRoomError, Uploads
+from monitor.server import WebServer
+from monitor.upload_worker import Question
+from repstream.errors import RecordingError
+from repstream.kafka import KafkaConnection
+from tests.support import make_recording, rows_of, soon, write_csv
+
+# Starts the worker from a process that is small itself, and tells the most that it had resident, kB.
+_MEASURE = """
+import os, subprocess, sys
+worker = subprocess.Popen([sys.executable, "-m", "monitor.upload_worker", "120"], stdin=0, stdout=1)
+print(os.wait4(worker.pid, 0)[2].ru_maxrss, file=sys.stderr)
+"""
+_MOST_RESIDENT_KB = 600_000
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that all temporary files go to."""
+    made = tmp_path / "temporary"
+    made.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    return made
+
+
+@pytest.fixture
+def uploads(folder: Path) -> Iterator[Uploads]:
+    made = Uploads(KafkaConnection("127.0.0.1:1"))
+    yield made
+    made.close()
+    assert list(folder.iterdir()) == []
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def csv_of(tmp_path: Path, n: int = 200) -> bytes:
+    return write_csv(tmp_path / "theirs.csv", rows_of(make_recording(n))).read_bytes()
+
+
+def a_long_list() -> pa.Table:
+    """One row that is twenty million numbers, all the same."""
+    n = 20_000_000
+    numbers = pa.array([0.0]).take(pa.array([0] * 1_000, pa.int32()))
+    return pa.table({"time": pa.ListArray.from_arrays([0, n], pa.concat_arrays([numbers] * (n // 1_000)))})
+
+
+def a_long_text_in_each_row() -> pa.Table:
+    """One text of 4 MB, a thousand times."""
+    text = pa.array(["x" * 4_000_000])
+    return pa.table({"time": pa.DictionaryArray.from_arrays(pa.array([0] * 1_000, pa.int32()), text)})
+
+
+def a_map_and_a_struct() -> pa.Table:
+    return pa.table({"time": [0.0], "a": pa.array([{"x": 1}]), "m": pa.array([[("k", 1)]], pa.map_("string", "int64"))})
+
+
+def written(table: pa.Table, path: Path) -> Path:
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 2_000
+    return path
+
+
+def measured(question: Question) -> tuple[dict[str, Any], int]:
+    """The worker's answer, and how much memory it took at the most, kB."""
+    settings = {**os.environ, **live_uploads._WORKER_SETTINGS}
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE], input=msgspec.json.encode(question), capture_output=True, env=settings,
+        timeout=200, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout), int(done.stderr.split()[-1])
+
+
+@pytest.mark.parametrize(
+    ("bomb", "why"),
+    [
+        (a_long_list, "column 'time' is of type list<"),
+        (a_long_text_in_each_row, "takes more memory than there is"),
+        (a_map_and_a_struct, "column 'a' is of type struct<"),
+    ],
+)
+def test_a_few_hundred_bytes_that_unpack_to_gigabytes_are_refused_in_words_and_cost_little(
+    uploads: Uploads, folder: Path, tmp_path: Path, bomb: Callable[[], pa.Table], why: str
+) -> None:
+    path = written(bomb(), tmp_path / "bomb.parquet")
+    with pytest.raises(RecordingError) as refused:
+        uploads.take("bomb.parquet", io.BytesIO(path.read_bytes()))
+    assert str(refused.value).startswith("bomb.parquet: ")
+    assert why in str(refused.value)
+    assert files_in(folder) == []
+    answer, most_kb = measured(Question("bomb.parquet", str(path)))
+    assert why in answer["refused"]
+    assert 10_000 < most_kb < _MOST_RESIDENT_KB
+
+
+def test_of_a_file_with_a_bomb_only_the_mapped_columns_are_unpacked(tmp_path: Path) -> None:
+    recording = make_recording(1_000)
+    columns = {"clock": recording.time_s}
+    columns |= {name: recording.values[:, i] for i, name in enumerate(("ax", "ay", "az", "gx", "gy", "gz"))}
+    table = pa.table(columns).append_column("notes", a_long_text_in_each_row().column(0))
+    path = tmp_path / "theirs.parquet"
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+    axes = {f"{s}_{a}": f"{s[0]}{a}" for s in ("accel", "gyro") for a in "xyz"}
+    question = Question("theirs.parquet", str(path), str(tmp_path / "ours.parquet"), {"time": "clock", **axes})
+    answer, most_kb = measured(question)
+    assert answer["found"]["rate_hz"] == 50.0
+    assert most_kb < _MOST_RESIDENT_KB / 2
+    question.columns["label"] = "notes"
+    answer, most_kb = measured(question)
+    assert "takes more memory than there is" in answer["refused"]
+    assert most_kb < 1_000_000
+
+
+def test_a_reader_that_dies_costs_one_file(uploads: Uploads, folder: Path, tmp_path: Path) -> None:
+    content = csv_of(tmp_path)
+    failed: list[RecordingError] = []
+
+    def take() -> None:
+        try:
+            uploads.take("theirs.csv", io.BytesIO(content))
+        except RecordingError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    soon(lambda: uploads._worker is not None, "it is being read")
+    worker = uploads._worker
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)  # as the kernel does where memory is short
+    thread.join(60)
+    assert "ran out of memory" in str(failed[0])
+    assert files_in(folder) == []
+    assert uploads.take("theirs.csv", io.BytesIO(content))["rows"] == 200
+
+
+def test_a_file_that_takes_too_long_is_given_up(
+    uploads: Uploads, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_uploads, "_DEADLINE_S", 0.1)
+    with pytest.raises(RecordingError, match=r"theirs\.csv: it was not read within 0\.1 s"):
+        uploads.take("theirs.csv", io.BytesIO(csv_of(tmp_path)))
+    assert files_in(folder) == []
+
+
+def test_a_file_that_does_not_fit_on_the_disk_leaves_nothing(uploads: Uploads, folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(NoRoomError, match="cannot keep the file"):
+            uploads.take("theirs.csv", io.BytesIO(b"1" * 1_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files_in(folder) == []
+
+
+@pytest.mark.parametrize("how", ["a lost client", "one who gives up", "more than was said"])
+def test_an_upload_that_is_broken_off_leaves_nothing(uploads: Uploads, folder: Path, tmp_path: Path, how: str) -> None:
+    app = Flask("uploads")
+    app.post("/upload")(lambda: uploads.take("theirs.csv", request.stream))
+    server = WebServer(app, "127.0.0.1", 0, 0, lambda _: 2_000_000)
+    try:
+        head = b"POST /upload HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            if how == "more than was said":
+                client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + b"200000\r\n" + b"1" * 0x200000)
+                assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+            else:
+                client.sendall(head + b"Content-Length: 1900000\r\n\r\n" + b"1" * 1_000_000)
+                if how == "a lost client":
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # ends by a reset
+        soon(lambda: not server._listener.active_channels, "the connection is gone")
+        assert files_in(folder) == []
+    finally:
+        server.close()
+
+
+def test_a_monitor_that_stops_waits_for_no_file_and_leaves_none(folder: Path, tmp_path: Path) -> None:
+    uploads = Uploads(KafkaConnection("127.0.0.1:1"))
+    failed: list[Exception] = []
+
+    def take() -> None:
+        try:
+            uploads.take("theirs.csv", io.BytesIO(csv_of(tmp_path)))
+        except NoRoomError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    soon(lambda: uploads._worker is not None, "it is being read")
+    uploads.close()
+    thread.join(10)
+    assert "is stopping" in str(failed[0])
+    with pytest.raises(NoRoomError, match="is stopping"):
+        uploads.take("theirs.csv", io.BytesIO(b"a,b\n1,2\n"))
+    assert list(folder.iterdir()) == []
