@@ -30,8 +30,8 @@ class Start:
         Processes that did nothing but work beside it.
     first_s, p95_ms : float or None
         First prediction after the start, s; 95th percentile of the latency, ms; None where there was none.
-    is_whole : bool
-        Whether it ended with exit code 0: nothing lost, nothing twice.
+    failure : str or None
+        Why its exit code was not 0; None where nothing was lost and nothing came twice.
     waiting : float
         Share of the time in which some process of the machine waited for a processor (Linux's pressure).
     load : float
@@ -41,7 +41,7 @@ class Start:
     busy: int
     first_s: float | None
     p95_ms: float | None
-    is_whole: bool
+    failure: str | None
     waiting: float
     load: float
 
@@ -49,7 +49,7 @@ class Start:
         first = "–" if self.first_s is None else f"{self.first_s:.1f} s"
         p95 = "–" if self.p95_ms is None else f"{self.p95_ms:.0f} ms"
         return (
-            f"{self.busy} busy · first prediction {first} · p95 {p95} · {'whole' if self.is_whole else 'NOT WHOLE'} · "
+            f"{self.busy} busy · first prediction {first} · p95 {p95} · {self.failure or 'whole'} · "
             f"processors waited for {self.waiting:.0%} of the time, load {self.load:.1f}"
         )
 
@@ -83,7 +83,8 @@ def start(busy: int) -> Start:
         load = float(Path("/proc/loadavg").read_text(encoding="utf-8").split()[0])
         said = json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {}
     p95_ms = said.get("latency_ms", {}).get("p95")
-    return Start(busy, said.get("first_prediction_s"), p95_ms, done.returncode == 0, waiting, load)
+    failure = None if done.returncode == 0 else done.stderr.decode().strip().rpartition("\n")[2] or "it said nothing"
+    return Start(busy, said.get("first_prediction_s"), p95_ms, failure, waiting, load)
 
 
 def main() -> None:
@@ -96,7 +97,9 @@ def main() -> None:
         print(f"{i + 1}: {found[-1]}", flush=True)
     slow = [s for s in found if s.p95_ms is None or s.p95_ms > _SLOW_MS]
     firsts = sorted(s.first_s for s in found if s.first_s is not None)
-    print(f"{len(slow)} of {len(found)} with p95 above {_SLOW_MS:g} ms, {sum(not s.is_whole for s in found)} not whole")
+    print(
+        f"{len(slow)} of {len(found)} with p95 above {_SLOW_MS:g} ms, {sum(s.failure is not None for s in found)} failed"
+    )
     if firsts:
         print(
             f"first prediction after {firsts[0]:.1f}, {firsts[len(firsts) // 2]:.1f}, {firsts[-1]:.1f} s (least, median, most)"

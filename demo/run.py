@@ -52,7 +52,7 @@ _FRAME_S = 0.25
 _PLAIN_EVERY_S = 5.0
 _METRICS_EVERY_S = 1.0
 # The predictor takes 3 s on two idle cores; the rest is for a machine busy with other things.
-_READY_TIMEOUT_S = 60.0
+_READY_TIMEOUT_S = 120.0
 # At the end: so long without any packet being finished, and the rest is given up and counted as lost.
 _DRAIN_TIMEOUT_S = 15.0
 # From the end of the duration to where a producer that is not done is given up: on a starved machine it takes 10 s to
@@ -380,7 +380,7 @@ class _Watch:
         self.last = self._frame("starting")
 
     def wait_until_ready(self, stopping: threading.Event) -> None:
-        """Wait until the predictor holds its partitions."""
+        """Wait until the predictor has fetched from its partitions."""
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while not stopping.is_set():
             answer = ask(self._port, "/healthz")
