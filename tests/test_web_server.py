@@ -8,12 +8,13 @@ import json
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, redirect, send_file
 from prometheus_client import CollectorRegistry
 
 from monitor import server as web_server
@@ -211,6 +212,27 @@ def test_a_stream_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) ->
     ):
         reader.sendall(STREAM)
         assert closed.wait(30)
+
+
+def test_an_answer_that_takes_its_time_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("_IDLE_S", "_HEADERS_S", "_BODY_S", "_UNREAD_S"):
+        monkeypatch.setattr(web_server, name, 1.0)
+    report = tmp_path / "report.html"
+    report.write_bytes(b"x" * 20_000_000)
+    app = Flask("slow")
+
+    @app.get("/report")
+    def report_made() -> Any:
+        time.sleep(4)
+        return redirect("/made")
+
+    app.get("/made")(lambda: send_file(report))
+    with (
+        contextlib.closing(WebServer(app, "127.0.0.1", 0, 1, lambda _: 0)) as server,
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/report", timeout=60) as answer,
+    ):
+        n_bytes = sum(len(chunk) for chunk in iter(lambda: answer.read(65_536), b""))
+    assert n_bytes == 20_000_000
 
 
 def posted(path: str, n_bytes: int, *headers: str) -> bytes:
