@@ -243,6 +243,7 @@ class _Record:
     value: bytes
     offset: int
     partition: int = 0
+    timestamp: int = -1
 
 
 def _log(recordings: list[Recording], *faults: str, packet_samples: int = 10) -> list[_Record]:

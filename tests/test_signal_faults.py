@@ -375,6 +375,7 @@ def test_a_turned_sensor_makes_the_model_wrong() -> None:
 
 class _Record:
     partition = 0
+    timestamp = -1
 
     def __init__(self, key: bytes, value: bytes, offset: int) -> None:
         self.key, self.value, self.offset = key, value, offset
