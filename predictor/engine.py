@@ -37,6 +37,8 @@ _MOST_OPEN_SESSIONS = 16
 _MOST_WAITING_PACKETS, _MOST_WAITING_SAMPLES = 512, 8_192
 # A packet that reaches further ahead than its own samples last by this waits for the next to bear it out.
 _JUMP_US = 1_000_000
+# One that holds whole windows may be a session's last, which nothing ever bears out: a pause of so long is believed.
+_PAUSE_US = 600_000_000
 # Holes in the numbering that are remembered a session, to tell a late packet from a repeated one.
 _REMEMBERED_HOLES = 32
 _NO_SAMPLES = np.empty((0, 6))
@@ -217,7 +219,8 @@ class _Session:
         last_us = self.resampler.last_us
         if last_us is None:  # nothing tells yet; waiting costs nothing where it is no window by itself
             return own_us < window * GRID_US or packet.last_us - packet.first_us > own_us + _JUMP_US
-        return packet.last_us - last_us > own_us + _JUMP_US
+        ahead_us = packet.last_us - last_us - own_us
+        return ahead_us > (_JUMP_US if own_us < window * GRID_US else _PAUSE_US)
 
     def settle(self, packet: _Pending) -> tuple[list[_Pending], _Pending | None]:
         """Decide by the packet after them on those in doubt; return the right ones, and one that is wrongly dated."""

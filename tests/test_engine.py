@@ -332,6 +332,22 @@ def test_a_pause_of_hours_in_a_session_restarts_the_window_and_keeps_the_numbers
     assert_same(found, batch_windows(paused))
 
 
+def test_the_last_packet_after_a_gap_gives_its_windows_at_once_where_it_holds_any() -> None:
+    recording = three()[0]
+    paused = replace(recording, time_s=recording.time_s + np.where(np.arange(600) < 400, 0.0, 5.0))
+    packets = packets_of(_part(recording, 0, 400), [500])
+    packets += [dated(p, 13.0) for p in packets_of(_part(recording, 400, 600), [500])]
+    packets[1].seq = 1
+    engine, partition = Engine(WINDOW, HOP), Partition()
+    done = engine.advance(packets, [partition] * len(packets), range(len(packets)), packet_values(packets), 0.0)
+    found = {(recording.session, k): v for k, v in zip(done.index, done.values, strict=True)}
+    assert_same(found, batch_windows(paused))
+
+
+def _part(recording: Recording, first: int, after: int) -> Recording:
+    return replace(recording, values=recording.values[first:after], time_s=recording.time_s[: after - first])
+
+
 def test_a_session_met_in_its_midst_counts_from_the_epoch_so_that_no_id_stands_twice() -> None:
     """As where its device moved to another partition, or its first packets were lost."""
     recording = three()[0]
