@@ -73,6 +73,8 @@ class EmbeddedBroker:
         Where clients connect, ``127.0.0.1:PORT``.
     port : int
         The port alone.
+    relay_port : int
+        Where a relay to the broker connects to; 0 without one.
     pid : int
         Process id of the JVM.
     data_dir : Path
@@ -94,12 +96,14 @@ class EmbeddedBroker:
         self.data_dir = data_dir
         self.log_file = data_dir / "broker.log"
         self.port = 0
+        self.relay_port = 0
         self.pid = 0
         self.started_at = 0.0
         self._token = ""
         self._temporary = temporary
         self._detached = detached
         self._heap_mb = 512
+        self._relay: str | None = None
         self._log_start = 0  # where in the log this start begins, bytes
         # An attached broker with its guard, or a detached one's JVM; neither if another process started it.
         self._guarded: Guarded | None = None
@@ -120,6 +124,7 @@ class EmbeddedBroker:
         *,
         progress: Callable[[str], None] | None = None,
         heap_mb: int = 512,
+        relay: str | None = None,
         detached: bool = False,
         timeout_s: float = START_TIMEOUT_S,
     ) -> EmbeddedBroker:
@@ -136,6 +141,10 @@ class EmbeddedBroker:
             Told in words what takes time.
         heap_mb : int
             Largest heap of the JVM, MiB.
+        relay : str, optional
+            ``HOST:PORT`` of what passes connections on to `relay_port`, a further port on 127.0.0.1: a container's
+            published port, a tunnel, a proxy. Kafka tells clients where to connect to; those that come in at that port
+            are told `relay`, the others `bootstrap_servers`.
         detached : bool
             Whether it is to outlive this process; needs a `data_dir`.
         timeout_s : float
@@ -164,6 +173,7 @@ class EmbeddedBroker:
         try:
             broker = cls(folder, temporary=data_dir is None, detached=detached)
             broker._heap_mb = heap_mb
+            broker._relay = relay
             with file_lock(folder / "lock", on_wait=lambda: say("waiting for another start on this folder")):
                 deadline = time.monotonic() + timeout_s
                 if (other := cls.attach(folder)) is not None:
@@ -222,9 +232,19 @@ class EmbeddedBroker:
     def _launch(self, java: Path, kafka: Kafka, port: int, deadline: float, timeout_s: float) -> None:
         if port and not is_free(port):
             raise BrokerError(f"port {port} of {HOST} is in use; choose another one, or 0 for a free one")
+        relay_port = self.relay_port  # of an earlier life
         for attempt in range(1, _LAUNCHES + 1):
             self.port = port or free_port()
-            write_folder(self.data_dir, kafka, port=self.port, controller_port=free_port(other_than=self.port))
+            if self._relay is not None:
+                self.relay_port = relay_port or free_port(self.port)
+            write_folder(
+                self.data_dir,
+                kafka,
+                port=self.port,
+                controller_port=free_port(self.port, self.relay_port),
+                relay=self._relay,
+                relay_port=self.relay_port,
+            )
             try:
                 self._spawn(java, kafka)
                 self._await_answer(deadline, timeout_s)
