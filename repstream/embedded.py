@@ -16,6 +16,7 @@ its parent ends, by ``embedded_guard``, even after ``kill -9``. Or it is *detach
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -169,7 +170,7 @@ class EmbeddedBroker:
                 folder = data_dir.expanduser().resolve()
                 folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
-            raise BrokerError(f"the embedded broker cannot make its folder: {error}; choose another one") from error
+            raise BrokerError(f"the embedded broker cannot make its folder: {_in_words(error)}") from error
         try:
             broker = cls(folder, temporary=data_dir is None, detached=detached)
             broker._heap_mb = heap_mb
@@ -182,7 +183,7 @@ class EmbeddedBroker:
                 say("starting Apache Kafka")
                 broker._launch(java, kafka, port, deadline, timeout_s)
         except OSError as error:
-            raise BrokerError(f"the embedded broker cannot use its folder: {error}; choose another one") from error
+            raise BrokerError(f"the embedded broker cannot use its folder: {_in_words(error)}") from error
         return broker
 
     def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> Self:
@@ -228,6 +229,18 @@ class EmbeddedBroker:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return broker if _TOKEN.fullmatch(broker._token) and broker.is_alive() else None
+
+    @classmethod
+    def why_ended(cls, data_dir: Path) -> str | None:
+        """Return the last words of a data folder's broker that ended untold (killed, a full disk); None if none did."""
+        folder = data_dir.expanduser().resolve()
+        broker = cls(folder)
+        try:
+            record: dict[str, Any] = json.loads((folder / "broker.json").read_text())
+            broker._log_start = int(record["log_start"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return broker._last_words()
 
     def _launch(self, java: Path, kafka: Kafka, port: int, deadline: float, timeout_s: float) -> None:
         if port and not is_free(port):
@@ -299,6 +312,7 @@ class EmbeddedBroker:
             "bootstrap_servers": self.bootstrap_servers,
             "started_at": self.started_at,
             "token": self._token,
+            "log_start": self._log_start,
         }
         fresh = self.data_dir / "broker.json.new"
         with create_private(fresh) as file:
@@ -433,6 +447,13 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _in_words(error: OSError) -> str:
+    """Tell what an error means for a data folder, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; make space, or choose another one"
+    return f"{error}; choose another one"
 
 
 def _say_nothing(_text: str) -> None:
