@@ -59,6 +59,7 @@ class Log:
     """What a Kafka holds, over all connections to it."""
 
     partitions: dict[str, int]
+    configs: dict[str, Mapping[str, str]] = field(default_factory=dict)
     records: dict[TopicPartition, list[ConsumerRecord]] = field(default_factory=lambda: defaultdict(list))
     offsets: dict[TopicPartition, OffsetAndMetadata] = field(default_factory=dict)
     generation: int = -1  # nobody has joined the group yet
@@ -129,8 +130,16 @@ class Admin:
         def create() -> None:
             for topic in new:
                 self._log.partitions.setdefault(topic.name, topic.num_partitions)
+                self._log.configs.setdefault(topic.name, topic.topic_configs)
 
         self._calls("create_topics", create)
+
+    def describe_configs(self, resources: Sequence[Any], **_: Any) -> dict[str, dict[str, Any]]:
+        def described() -> dict[str, dict[str, Any]]:
+            asked = {resource.name: self._log.configs.get(resource.name, {}) for resource in resources}
+            return {"topic": {name: {k: {"value": v} for k, v in c.items()} for name, c in asked.items()}}
+
+        return dict(self._calls("describe_configs", described))
 
     def wait_for_topics(self, _topics: Sequence[str], **_options: Any) -> None:
         self._calls("wait_for_topics", lambda: None)
@@ -264,6 +273,9 @@ class Producer:
         self._offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Any]] = []
         self._state_places: Iterator[int] = itertools.count()
+
+    def partitions_for(self, topic: str) -> set[int]:
+        return set(self._calls("partitions_for", lambda: range(self._log.partitions[topic])))
 
     def begin_transaction(self) -> None:
         self._in_flight, self._offsets = [], {}
