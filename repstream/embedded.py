@@ -16,6 +16,7 @@ its parent ends, by ``embedded_guard``, even after ``kill -9``. Or it is *detach
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -73,6 +74,8 @@ class EmbeddedBroker:
         Where clients connect, ``127.0.0.1:PORT``.
     port : int
         The port alone.
+    relay_port : int
+        Where a relay to the broker connects to; 0 without one.
     pid : int
         Process id of the JVM.
     data_dir : Path
@@ -94,12 +97,14 @@ class EmbeddedBroker:
         self.data_dir = data_dir
         self.log_file = data_dir / "broker.log"
         self.port = 0
+        self.relay_port = 0
         self.pid = 0
         self.started_at = 0.0
         self._token = ""
         self._temporary = temporary
         self._detached = detached
         self._heap_mb = 512
+        self._relay: str | None = None
         self._log_start = 0  # where in the log this start begins, bytes
         # An attached broker with its guard, or a detached one's JVM; neither if another process started it.
         self._guarded: Guarded | None = None
@@ -120,6 +125,7 @@ class EmbeddedBroker:
         *,
         progress: Callable[[str], None] | None = None,
         heap_mb: int = 512,
+        relay: str | None = None,
         detached: bool = False,
         timeout_s: float = START_TIMEOUT_S,
     ) -> EmbeddedBroker:
@@ -136,6 +142,10 @@ class EmbeddedBroker:
             Told in words what takes time.
         heap_mb : int
             Largest heap of the JVM, MiB.
+        relay : str, optional
+            ``HOST:PORT`` of what passes connections on to `relay_port`, a further port on 127.0.0.1: a container's
+            published port, a tunnel, a proxy. Kafka tells clients where to connect to; those that come in at that port
+            are told `relay`, the others `bootstrap_servers`.
         detached : bool
             Whether it is to outlive this process; needs a `data_dir`.
         timeout_s : float
@@ -160,10 +170,11 @@ class EmbeddedBroker:
                 folder = data_dir.expanduser().resolve()
                 folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
-            raise BrokerError(f"the embedded broker cannot make its folder: {error}; choose another one") from error
+            raise BrokerError(f"the embedded broker cannot make its folder: {_in_words(error)}") from error
         try:
             broker = cls(folder, temporary=data_dir is None, detached=detached)
             broker._heap_mb = heap_mb
+            broker._relay = relay
             with file_lock(folder / "lock", on_wait=lambda: say("waiting for another start on this folder")):
                 deadline = time.monotonic() + timeout_s
                 if (other := cls.attach(folder)) is not None:
@@ -172,7 +183,7 @@ class EmbeddedBroker:
                 say("starting Apache Kafka")
                 broker._launch(java, kafka, port, deadline, timeout_s)
         except OSError as error:
-            raise BrokerError(f"the embedded broker cannot use its folder: {error}; choose another one") from error
+            raise BrokerError(f"the embedded broker cannot use its folder: {_in_words(error)}") from error
         return broker
 
     def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> Self:
@@ -219,12 +230,34 @@ class EmbeddedBroker:
             return None
         return broker if _TOKEN.fullmatch(broker._token) and broker.is_alive() else None
 
+    @classmethod
+    def why_ended(cls, data_dir: Path) -> str | None:
+        """Return the last words of a data folder's broker that ended untold (killed, a full disk); None if none did."""
+        folder = data_dir.expanduser().resolve()
+        broker = cls(folder)
+        try:
+            record: dict[str, Any] = json.loads((folder / "broker.json").read_text())
+            broker._log_start = int(record["log_start"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return broker._last_words()
+
     def _launch(self, java: Path, kafka: Kafka, port: int, deadline: float, timeout_s: float) -> None:
         if port and not is_free(port):
             raise BrokerError(f"port {port} of {HOST} is in use; choose another one, or 0 for a free one")
+        relay_port = self.relay_port  # of an earlier life
         for attempt in range(1, _LAUNCHES + 1):
             self.port = port or free_port()
-            write_folder(self.data_dir, kafka, port=self.port, controller_port=free_port(other_than=self.port))
+            if self._relay is not None:
+                self.relay_port = relay_port or free_port(self.port)
+            write_folder(
+                self.data_dir,
+                kafka,
+                port=self.port,
+                controller_port=free_port(self.port, self.relay_port),
+                relay=self._relay,
+                relay_port=self.relay_port,
+            )
             try:
                 self._spawn(java, kafka)
                 self._await_answer(deadline, timeout_s)
@@ -279,6 +312,7 @@ class EmbeddedBroker:
             "bootstrap_servers": self.bootstrap_servers,
             "started_at": self.started_at,
             "token": self._token,
+            "log_start": self._log_start,
         }
         fresh = self.data_dir / "broker.json.new"
         with create_private(fresh) as file:
@@ -413,6 +447,13 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _in_words(error: OSError) -> str:
+    """Tell what an error means for a data folder, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; make space, or choose another one"
+    return f"{error}; choose another one"
 
 
 def _say_nothing(_text: str) -> None:

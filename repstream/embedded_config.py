@@ -38,10 +38,10 @@ _SERVER_PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}{relay_listener}
+advertised.listeners=PLAINTEXT://{host}:{port}{relay_advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,RELAY:PLAINTEXT
 # Relative to the working folder, which is the data folder: any name of it will do then.
 log.dirs=kafka
 
@@ -113,7 +113,9 @@ logger.state.level=warn
 """
 
 
-def write_folder(folder: Path, kafka: Kafka, *, port: int, controller_port: int) -> None:
+def write_folder(
+    folder: Path, kafka: Kafka, *, port: int, controller_port: int, relay: str | None = None, relay_port: int = 0
+) -> None:
     """Write the settings into a data folder, and format it if it is new.
 
     Parameters
@@ -124,9 +126,19 @@ def write_folder(folder: Path, kafka: Kafka, *, port: int, controller_port: int)
         Where the formatted part comes from.
     port, controller_port : int
         TCP ports on 127.0.0.1, for clients and for Kafka's own controller.
+    relay : str or None
+        ``HOST:PORT`` that Kafka gives as its own to clients which come in at `relay_port`.
+    relay_port : int
+        A further TCP port on 127.0.0.1, used where there is a relay.
     """
     (folder / "server.properties").write_text(
-        _SERVER_PROPERTIES.format(host=HOST, port=port, controller_port=controller_port)
+        _SERVER_PROPERTIES.format(
+            host=HOST,
+            port=port,
+            controller_port=controller_port,
+            relay_listener=f",RELAY://{HOST}:{relay_port}" if relay else "",
+            relay_advertised=f",RELAY://{relay}" if relay else "",
+        )
     )
     (folder / "log4j2.properties").write_text(_LOG4J2_PROPERTIES)
     topics = folder / "kafka"

@@ -24,7 +24,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_port(other_than: int = 0) -> int:
+def free_port(other_than: int = 0, *others: int) -> int:
     """Choose a free port below the range from which systems number outgoing connections.
 
     Inside that range (32768 up on Linux, 49152 up on macOS) a client that knocks again and again
@@ -33,7 +33,7 @@ def free_port(other_than: int = 0) -> int:
     """
     for _ in range(100):
         port = 20_000 + secrets.randbelow(12_000)
-        if port != other_than and is_free(port):
+        if port not in (other_than, *others) and is_free(port):
             return port
     with socket.socket() as probe:
         probe.bind((HOST, 0))

@@ -1,4 +1,4 @@
-"""A Kafka in memory, as far as a predictor sees one, any of whose calls can fail; for tests of what that does.
+"""A Kafka in memory, as far as predictor, monitor and store see one, any of whose calls can fail; for tests of what that does.
 
 It keeps Kafka's rules that exactly-once rests on: what is sent in a transaction, offsets included, becomes readable
 when it commits and never where it does not, a new holder of a transactional id ends what the former one left open, and
@@ -8,6 +8,7 @@ a commit in the name of a membership that is not the newest is refused. Real bro
 from __future__ import annotations
 
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from repstream.kafka import TopicPartition, TransactionalProducer
-from repstream.messages import SAMPLES
 
 
 class Calls:
@@ -59,9 +59,10 @@ class Log:
     """What a Kafka holds, over all connections to it."""
 
     partitions: dict[str, int]
+    configs: dict[str, Mapping[str, str]] = field(default_factory=dict)
     records: dict[TopicPartition, list[ConsumerRecord]] = field(default_factory=lambda: defaultdict(list))
     offsets: dict[TopicPartition, OffsetAndMetadata] = field(default_factory=dict)
-    generation: int = 0
+    generation: int = -1  # nobody has joined the group yet
     producer: int = 0
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = ()) -> int:
@@ -77,7 +78,7 @@ class Log:
 
 
 class Connection:
-    """What a `KafkaConnection` is to a predictor."""
+    """What a `KafkaConnection` is to a service."""
 
     bootstrap_servers = "memory"
     security: Mapping[str, str] = {}
@@ -103,7 +104,7 @@ class Connection:
 
 
 class Admin:
-    """The few questions that a predictor asks."""
+    """The few questions that services ask."""
 
     def __init__(self, log: Log, calls: Calls) -> None:
         self._log = log
@@ -129,11 +130,27 @@ class Admin:
         def create() -> None:
             for topic in new:
                 self._log.partitions.setdefault(topic.name, topic.num_partitions)
+                self._log.configs.setdefault(topic.name, topic.topic_configs)
 
         self._calls("create_topics", create)
 
+    def describe_configs(self, resources: Sequence[Any], **_: Any) -> dict[str, dict[str, Any]]:
+        def described() -> dict[str, dict[str, Any]]:
+            asked = {resource.name: self._log.configs.get(resource.name, {}) for resource in resources}
+            return {"topic": {name: {k: {"value": v} for k, v in c.items()} for name, c in asked.items()}}
+
+        return dict(self._calls("describe_configs", described))
+
     def wait_for_topics(self, _topics: Sequence[str], **_options: Any) -> None:
         self._calls("wait_for_topics", lambda: None)
+
+    def describe_groups(self, groups: Sequence[str]) -> dict[str, Any]:
+        def described() -> dict[str, Any]:
+            held = [{"topic": topic, "partitions": list(range(n))} for topic, n in self._log.partitions.items()]
+            member = {"member_assignment": {"assigned_partitions": held}}
+            return {group: {"group_state": "Stable", "members": [member]} for group in groups}
+
+        return dict(self._calls("describe_groups", described))
 
     def remove_group_members(self, _group: str, _members: Sequence[Any]) -> None:
         self._calls("remove_group_members", lambda: None)
@@ -143,13 +160,14 @@ class Admin:
 
 
 class Consumer:
-    """A member of the group, or a reader of one partition."""
+    """A member of the group, or a reader of some partitions."""
 
     def __init__(self, log: Log, calls: Calls, options: Mapping[str, Any]) -> None:
         self._log = log
         self._calls = calls
         self._most = options.get("max_poll_records", 500)
         self._positions: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
         self._listener: Any = None
         self._generation = -1
         self._polls = 0
@@ -186,6 +204,29 @@ class Consumer:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self._positions[tp] = offset
 
+    def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        self._positions.update(dict.fromkeys(partitions, 0))
+
+    def position(self, tp: TopicPartition) -> int:
+        return self._positions[tp]
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], **_: Any) -> None:
+        def commit() -> None:
+            if self._generation != self._log.generation:
+                raise kafka_errors.IllegalGenerationError
+            self._log.offsets.update(offsets)
+
+        self._calls("commit", commit)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self._paused.update(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self._paused.difference_update(partitions)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self._paused)
+
     def end_offsets(self, partitions: Sequence[TopicPartition], **_: Any) -> dict[TopicPartition, int]:
         ends = self._calls("end_offsets", lambda: {tp: len(self._log.records[tp]) for tp in partitions})
         return dict(ends)
@@ -207,7 +248,7 @@ class Consumer:
             got = {}
             for tp, position in self._positions.items():
                 records = self._log.records[tp][position : position + most]
-                if records:
+                if records and tp not in self._paused:
                     got[tp] = records
                     self._positions[tp] = records[-1].offset + 1
             return got
@@ -232,6 +273,9 @@ class Producer:
         self._offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Any]] = []
         self._state_places: Iterator[int] = itertools.count()
+
+    def partitions_for(self, topic: str) -> set[int]:
+        return set(self._calls("partitions_for", lambda: range(self._log.partitions[topic])))
 
     def begin_transaction(self) -> None:
         self._in_flight, self._offsets = [], {}
@@ -281,9 +325,24 @@ class Producer:
         pass
 
 
-def log_of(packets: Sequence[tuple[int, bytes, bytes]], partitions: int) -> Log:
-    """Return a Kafka that holds packets: each its partition, key and value."""
-    log = Log({SAMPLES: partitions})
-    for partition, key, value in packets:
-        log.append(SAMPLES, partition, key, value)
+class Clock:
+    """What a service takes for the module `time`: each look at it takes a while, so that what is due comes in turn."""
+
+    time = staticmethod(time.time)
+
+    def __init__(self, step_s: float) -> None:
+        self._step_s = step_s
+        self._now_s = 0.0
+
+    def monotonic(self) -> float:
+        self._now_s += self._step_s
+        return self._now_s
+
+
+def log_of(topics: Mapping[str, Sequence[tuple[int, bytes, bytes]]], partitions: int) -> Log:
+    """Return a Kafka whose topics hold messages: each its partition, key and value."""
+    log = Log(dict.fromkeys(topics, partitions))
+    for topic, sent in topics.items():
+        for partition, key, value in sent:
+            log.append(topic, partition, key, value)
     return log

@@ -88,6 +88,19 @@ def test_every_feature_set_and_recipe_is_documented() -> None:
         assert recipe.name in text_of("docs/model.md"), recipe.name
 
 
+def test_every_failure_names_tests_that_are_there() -> None:
+    table = re.search(r"^\| what happens .+ \| test \|\n\|[- |]+\n((?:\|.*\n)+)", text_of("docs/failures.md"), re.M)
+    assert table is not None
+    for row in table[1].splitlines():
+        what, *_, tests = row.strip("| ").split(" | ")
+        named = re.findall(r"`(test_\w+)(?:::(test_\w+))?`", tests)
+        assert named, what
+        for stem, function in named:
+            files = [file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob(f"{stem}.py")]
+            assert files, f"{what}: there is no {stem}"
+            assert not function or any(f"def {function}(" in file for file in files), f"{what}: {stem}::{function}"
+
+
 def test_links_within_the_documentation_lead_somewhere() -> None:
     pages = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
     for page in pages:

@@ -133,11 +133,14 @@ def stop(
 
 @app.command()
 def status(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Tell whether a broker runs on a folder, and where: exit code 0 if so, 1 if not."""
+    """Tell whether a broker runs on a folder, and where: exit code 0 if so, 1 if not, and why it ended if untold."""
     folder = data or default_data_dir()
     broker = EmbeddedBroker.attach(folder)
     if broker is None:
-        typer.echo(json.dumps({"running": False, "data": str(folder)}) if as_json else "not running")
+        why = EmbeddedBroker.why_ended(folder)
+        text = "not running" if why is None else f"not running; it ended untold, its last words: {why}"
+        facts = {"running": False, "data": str(folder)} | ({} if why is None else {"why_ended": why})
+        typer.echo(json.dumps(facts) if as_json else text)
         raise typer.Exit(1)
     answers = broker.answers()
     if as_json:
