@@ -32,7 +32,8 @@ class PassResult:
     rows, seen : int
         Predictions compared, and how many fell into the windows.
     labelled : int
-        Predictions of the windows whose label has come.
+        Predictions of the windows that count for accuracy: whose truth is known, and no `Transition` unless
+        the model knows that.
     data : DataDrift
     target : TargetDrift
     classification : Classification
@@ -126,13 +127,13 @@ def run_pass(table: Table) -> PassResult:
 def compare(reference: Reference, table: Table) -> PassResult:
     """Work out drift and accuracy of a table's rows.
 
-    Accuracy counts every labelled row; drift is judged on a sample of at most 1,500.
+    Accuracy counts every row that has a truth to be held to; drift is judged on a sample of at most 1,500.
     """
     began = time.perf_counter()
     rows = sampled(table.current, _MOST_ROWS)
     data = checks.data_drift(reference, rows.features, rows.prediction)
     target = checks.target_drift(reference, rows.prediction, rows.confidence)
-    labelled = table.current.label != ""
+    labelled = table.current.judged(reference.labels)
     scored = checks.classification(reference.labels, table.current.label[labelled], table.current.prediction[labelled])
     return PassResult(
         rows=len(rows),

@@ -6,6 +6,7 @@ of a model that had not seen that person (`training.train`).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import pyarrow.parquet as pq
 
 from repstream.errors import ModelError
 from repstream.model import REFERENCE_FILE, Model
-from repstream.recording import FloatArray
+from repstream.recording import BoolArray, FloatArray
+from repstream.truth import counts
 
 TextArray = npt.NDArray[np.str_]
 
@@ -63,7 +65,7 @@ class Current:
     prediction : ndarray of str, shape (n_rows,)
     confidence : ndarray, shape (n_rows,), float64
     label : ndarray of str, shape (n_rows,)
-        The truth, and ``""`` where it is not known (yet).
+        Each window's truth, and ``""`` where it is not known (yet).
     """
 
     features: FloatArray
@@ -73,6 +75,10 @@ class Current:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def judged(self, labels: Container[str]) -> BoolArray:
+        """Tell which rows count for the accuracy of a model that knows `labels`, shape (n_rows,)."""
+        return np.array([counts(truth, labels) for truth in self.label.tolist()], dtype=np.bool_)
 
 
 def load_reference(model: Model) -> Reference:

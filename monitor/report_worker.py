@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def make(reference: Reference, current: Current, out: Path) -> None:
     from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
 
     names = list(reference.names)
-    labelled = int((current.label != "").sum()) >= MIN_ROWS
+    judged = current.judged(reference.labels)
+    labelled = int(judged.sum()) >= MIN_ROWS
+    current = replace(current, label=np.where(judged, current.label, ""))
     rows = matched_rows(reference, current.prediction)
     drift = data_drift(reference, current.features, current.prediction, min_rows=1)
     furthest = sorted(names, key=lambda n: drift.features[n].score, reverse=True)[:SUMMARIZED]
