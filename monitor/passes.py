@@ -18,6 +18,7 @@ from monitor import evidently_checks as checks
 from monitor.reference import Current, Reference, load_reference
 from monitor.state import Table
 from repstream.model import Model
+from repstream.truth import judged
 
 # Evidently's tests on more rows than this find differences that no one could feel, and take longer.
 _MOST_ROWS = 1_500
@@ -133,7 +134,7 @@ def compare(reference: Reference, table: Table) -> PassResult:
     rows = sampled(table.current, _MOST_ROWS)
     data = checks.data_drift(reference, rows.features, rows.prediction)
     target = checks.target_drift(reference, rows.prediction, rows.confidence)
-    labelled = table.current.judged(reference.labels)
+    labelled = judged(table.current.label, reference.labels)
     scored = checks.classification(reference.labels, table.current.label[labelled], table.current.prediction[labelled])
     return PassResult(
         rows=len(rows),

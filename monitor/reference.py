@@ -6,7 +6,6 @@ of a model that had not seen that person (`training.train`).
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ import pyarrow.parquet as pq
 
 from repstream.errors import ModelError
 from repstream.model import REFERENCE_FILE, Model
-from repstream.recording import BoolArray, FloatArray
-from repstream.truth import counts
+from repstream.recording import FloatArray
 
 TextArray = npt.NDArray[np.str_]
 
@@ -75,10 +73,6 @@ class Current:
 
     def __len__(self) -> int:
         return len(self.features)
-
-    def judged(self, labels: Container[str]) -> BoolArray:
-        """Tell which rows count for the accuracy of a model that knows `labels`, shape (n_rows,)."""
-        return np.array([counts(truth, labels) for truth in self.label.tolist()], dtype=np.bool_)
 
 
 def load_reference(model: Model) -> Reference:

@@ -28,6 +28,7 @@ from monitor.evidently_checks import (
 )
 from monitor.reference import Current, Reference
 from repstream.recording import IntArray
+from repstream.truth import judged
 
 # The summary of one column takes 0.1 s: those that drifted most are looked into.
 SUMMARIZED = 20
@@ -64,9 +65,9 @@ def make(reference: Reference, current: Current, out: Path) -> None:
     from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
 
     names = list(reference.names)
-    judged = current.judged(reference.labels)
-    labelled = int(judged.sum()) >= MIN_ROWS
-    current = replace(current, label=np.where(judged, current.label, ""))
+    counted = judged(current.label, reference.labels)
+    labelled = int(counted.sum()) >= MIN_ROWS
+    current = replace(current, label=np.where(counted, current.label, ""))
     rows = matched_rows(reference, current.prediction)
     drift = data_drift(reference, current.features, current.prediction, min_rows=1)
     furthest = sorted(names, key=lambda n: drift.features[n].score, reverse=True)[:SUMMARIZED]

@@ -13,9 +13,12 @@ from collections import Counter
 from collections.abc import Container
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from repstream.errors import SettingsError
 from repstream.grid import GRID_HZ, MAX_GAP_S, SNAP_US
-from repstream.recording import MIN_RATE_HZ, Recording
+from repstream.recording import MIN_RATE_HZ, BoolArray, Recording
 
 TRANSITION = "Transition"
 """Truth of a window in which no label has the share that it needs."""
@@ -49,6 +52,11 @@ def counts(truth: str | None, labels: Container[str]) -> bool:
     A `TRANSITION` has no right answer where the model does not know it.
     """
     return bool(truth) and (truth != TRANSITION or TRANSITION in labels)
+
+
+def judged(truths: npt.NDArray[np.str_], labels: Container[str]) -> BoolArray:
+    """Tell which of many truths count (see `counts`), shape (n_windows,)."""
+    return np.array([counts(truth, labels) for truth in truths.tolist()], dtype=np.bool_)
 
 
 class LabelTimeline:
@@ -127,6 +135,8 @@ class LabelTimeline:
             return None
         if self._ends[at] >= end - EDGE_S:
             return self._labels[at]
+        if at + 1 == len(self):
+            return None  # as it is for most predictions of a stream, whose labels come later
         return self._truth_over_borders(at, start, end)
 
     def _truth_over_borders(self, at: int, start: float, end: float) -> str | None:
