@@ -17,7 +17,8 @@ import numpy as np
 from producer.injector import Injector
 from producer.schedule import ProducerSettings, Session, Timeline, plan_replay
 from repstream.recording import Recording
-from repstream.windows import TRANSITION, cut
+from repstream.truth import WHOLE, counts
+from repstream.windows import cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,8 @@ class Roster:
         What the model can answer.
     window, hop : int
         Samples of the 50 Hz grid.
+    label_share : float
+        Share of a window's samples that need one label, above 0 and at most 1.
 
     Attributes
     ----------
@@ -73,12 +76,13 @@ class Roster:
         labels: Sequence[str],
         window: int,
         hop: int,
+        label_share: float = WHOLE,
     ) -> None:
         plan = plan_replay(settings, recordings, now_us=0)
         self._speed = settings.speed
         self._behind_us = -plan.timeline.origin_us
         self._labels = frozenset(labels)
-        self._window, self._hop = window, hop
+        self._window, self._hop, self._label_share = window, hop, label_share
         self._truths: dict[int, dict[int, str]] = {}
         self.devices = tuple(wearer.device for wearer in plan.wearers)
         self.parts: dict[tuple[str, str], Part] = {}
@@ -106,17 +110,14 @@ class Roster:
         recording = part.recording
         known = self._truths.get(id(recording))
         if known is None:
-            windows = cut(recording, self._window, self._hop)
+            windows = cut(recording, self._window, self._hop, self._label_share)
             labels = [] if windows.labels is None else windows.labels.tolist()
             known = self._truths[id(recording)] = dict(zip(windows.index.tolist(), labels, strict=False))
         return known.get(index) or None
 
     def counts(self, truth: str | None) -> bool:
-        """Whether a prediction can be held to this truth.
-
-        A window across two exercises has no right answer where the model knows no `TRANSITION`.
-        """
-        return truth is not None and (truth != TRANSITION or TRANSITION in self._labels)
+        """Whether a prediction of this model can be held to a truth."""
+        return counts(truth, self._labels)
 
     def timeline(self, origin_us: int) -> Timeline:
         """Tie event time to the clock, given the event time at which the replay began (µs since the epoch)."""

@@ -13,7 +13,6 @@ from monitor.ledger import LedgerSums
 from monitor.passes import PassResult
 from monitor.state import ODD, MonitorState
 from repstream.messages import ALARM_CAUSES, ALARM_SCOPES, LEDGER_FATES
-from repstream.windows import TRANSITION
 
 
 class MonitorMetrics:
@@ -70,8 +69,6 @@ class MonitorMetrics:
             self.suspects.labels(sign)
         self._features = features
         self._labels = labels
-        # What labels may hold besides is not the model's to choose: it must not add series without end.
-        self._confused = {*labels, TRANSITION}
         self._seen: Tally[str] = Tally()
 
     def count(self, state: MonitorState) -> None:
@@ -138,7 +135,8 @@ class MonitorMetrics:
         confusion = result.classification
         for truth, row in zip(confusion.labels, confusion.confusion, strict=True):
             for predicted, n in zip(confusion.labels, row, strict=True):
-                if truth in self._confused and predicted in self._confused:
+                # What else labels may hold is not the model's to choose: it must not add series without end.
+                if truth in self._labels and predicted in self._labels:
                     self.confusion.labels(truth, predicted).set(n)
 
 

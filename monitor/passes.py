@@ -18,6 +18,7 @@ from monitor import evidently_checks as checks
 from monitor.reference import Current, Reference, load_reference
 from monitor.state import Table
 from repstream.model import Model
+from repstream.truth import judged
 
 # Evidently's tests on more rows than this find differences that no one could feel, and take longer.
 _MOST_ROWS = 1_500
@@ -32,7 +33,8 @@ class PassResult:
     rows, seen : int
         Predictions compared, and how many fell into the windows.
     labelled : int
-        Predictions of the windows whose label has come.
+        Predictions of the windows that count for accuracy: whose truth is known, and no `Transition` unless
+        the model knows that.
     data : DataDrift
     target : TargetDrift
     classification : Classification
@@ -126,13 +128,13 @@ def run_pass(table: Table) -> PassResult:
 def compare(reference: Reference, table: Table) -> PassResult:
     """Work out drift and accuracy of a table's rows.
 
-    Accuracy counts every labelled row; drift is judged on a sample of at most 1,500.
+    Accuracy counts every row that has a truth to be held to; drift is judged on a sample of at most 1,500.
     """
     began = time.perf_counter()
     rows = sampled(table.current, _MOST_ROWS)
     data = checks.data_drift(reference, rows.features, rows.prediction)
     target = checks.target_drift(reference, rows.prediction, rows.confidence)
-    labelled = table.current.label != ""
+    labelled = judged(table.current.label, reference.labels)
     scored = checks.classification(reference.labels, table.current.label[labelled], table.current.prediction[labelled])
     return PassResult(
         rows=len(rows),

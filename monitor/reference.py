@@ -63,7 +63,7 @@ class Current:
     prediction : ndarray of str, shape (n_rows,)
     confidence : ndarray, shape (n_rows,), float64
     label : ndarray of str, shape (n_rows,)
-        The truth, and ``""`` where it is not known (yet).
+        Each window's truth, and ``""`` where it is not known (yet).
     """
 
     features: FloatArray

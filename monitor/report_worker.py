@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from monitor.evidently_checks import (
 )
 from monitor.reference import Current, Reference
 from repstream.recording import IntArray
+from repstream.truth import judged
 
 # The summary of one column takes 0.1 s: those that drifted most are looked into.
 SUMMARIZED = 20
@@ -63,7 +65,9 @@ def make(reference: Reference, current: Current, out: Path) -> None:
     from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
 
     names = list(reference.names)
-    labelled = int((current.label != "").sum()) >= MIN_ROWS
+    counted = judged(current.label, reference.labels)
+    labelled = int(counted.sum()) >= MIN_ROWS
+    current = replace(current, label=np.where(counted, current.label, ""))
     rows = matched_rows(reference, current.prediction)
     drift = data_drift(reference, current.features, current.prediction, min_rows=1)
     furthest = sorted(names, key=lambda n: drift.features[n].score, reverse=True)[:SUMMARIZED]

@@ -167,7 +167,7 @@ class Monitor:
         self.metrics.reference_rows.set(len(worker.reference))
         self.last_pass: PassResult | None = None
         self.reference = worker.reference
-        self.feed = Feed()
+        self.feed = Feed(model.labels, settings.monitoring.label_share)
         self.drift_history = DriftHistory(model.features.names)
         self._worker = worker
         self._drift = drift

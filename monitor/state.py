@@ -7,7 +7,6 @@ window's end falls into. Memory is bounded: a fixed number of windows, of each a
 
 from __future__ import annotations
 
-import bisect
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from monitor.reference import Current
 from repstream.errors import SettingsError
 from repstream.messages import LabelInterval, Prediction
 from repstream.recording import FloatArray
-from repstream.windows import TRANSITION
+from repstream.truth import TRANSITION, WHOLE, LabelTimeline, check_share
 
 ODD = (
     "other-model",
@@ -30,8 +29,6 @@ ODD = (
 )
 """Reasons for which a message is set aside: counted, said, never fatal."""
 
-# A sample that stands at an interval's edge belongs to it; epoch seconds resolve 0.24 µs.
-_EDGE_S = 2e-6
 # Nobody's clock is to push everybody's windows out of memory.
 _CLOCK_AHEAD_S = 60.0
 
@@ -50,12 +47,15 @@ class MonitoringSettings:
         Windows that are remembered, for reports and late labels.
     max_rows : int
         Rows kept a window.
+    label_share : float
+        Share of a prediction's window, above 0 and at most 1, that needs one label.
     """
 
     window_s: float = 60.0
     current: int = 5
     retained: int = 60
     max_rows: int = 2_000
+    label_share: float = WHOLE
 
     def __post_init__(self) -> None:
         for name in ("window_s", "current", "retained", "max_rows"):
@@ -63,11 +63,12 @@ class MonitoringSettings:
                 raise SettingsError(f"{name} must be above 0, received {getattr(self, name)}")
         if self.retained < self.current:
             raise SettingsError(f"retained ({self.retained}) must be at least current ({self.current})")
+        check_share(self.label_share)
 
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """One prediction. ``truth`` is None until its label has come."""
+    """One prediction. ``truth`` is None until labels cover its window."""
 
     session: tuple[str, str]
     start: float
@@ -86,10 +87,9 @@ class _Window:
 
 @dataclass(slots=True)
 class _Session:
-    """Labels of one session by start, and the rows that still wait for one."""
+    """Labels of one session, and the rows that still wait for one."""
 
-    starts: list[float] = field(default_factory=list)
-    intervals: list[LabelInterval] = field(default_factory=list)
+    labels: LabelTimeline
     waiting: list[_Row] = field(default_factory=list)
     newest: float = 0.0
 
@@ -182,7 +182,7 @@ class MonitorState:
             replaced, window.rows[place] = window.rows[place], row
             self._stop_waiting(replaced)
         session = self._session(row.session, row.end)
-        row.truth = _truth(session, row)
+        row.truth = session.labels.truth(row.start, row.end)
         if row.truth is None:
             session.waiting.append(row)
         return None
@@ -209,26 +209,24 @@ class MonitorState:
             reason = "too-old"
         else:
             session = self._session((label.device, label.session), label.end)
-            place = bisect.bisect_left(session.starts, label.start)
-            if _repeats(session, place, label):
+            addition = session.labels.add(label.start, label.end, label.label)
+            if addition == "repeated":
                 return None
-            if _overlaps(session, place, label):
+            if addition == "overlapping":
                 reason = "overlapping-label"
         if reason is not None:
             self.odd[reason] += 1
             return reason
         self.labels += 1
-        session.starts.insert(place, label.start)
-        session.intervals.insert(place, label)
         for row in session.waiting:
-            row.truth = _truth(session, row)
+            row.truth = session.labels.truth(row.start, row.end)
         session.waiting = [row for row in session.waiting if row.truth is None]
         return None
 
     def _session(self, key: tuple[str, str], event_s: float) -> _Session:
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = _Session()
+            session = self._sessions[key] = _Session(LabelTimeline(self.settings.label_share))
         session.newest = max(session.newest, event_s)
         return session
 
@@ -246,8 +244,7 @@ class MonitorState:
             del self._sessions[key]
         for session in self._sessions.values():
             session.waiting = [row for row in session.waiting if row.end >= horizon]
-            while session.intervals and session.intervals[0].end < horizon:
-                del session.intervals[0], session.starts[0]
+            session.labels.forget(horizon)
 
     def table(self, n: int) -> Table:
         """Rows of the newest `n` monitoring windows (by number, empty ones included)."""
@@ -263,33 +260,5 @@ class MonitorState:
         return Table(current, seen=sum(window.seen for window in chosen))
 
     def waiting(self) -> int:
-        """Predictions remembered whose label has not come."""
+        """Predictions remembered whose windows labels do not cover yet."""
         return sum(len(session.waiting) for session in self._sessions.values())
-
-
-def _truth(session: _Session, row: _Row) -> str | None:
-    """The label of a row: the interval's that holds it, `TRANSITION` over a border, None if not known yet."""
-    last = bisect.bisect_right(session.starts, row.start + _EDGE_S) - 1
-    if last < 0:
-        return None
-    interval = session.intervals[last]
-    if interval.end >= row.end - _EDGE_S:
-        return interval.label
-    if interval.end < row.start - _EDGE_S or last + 1 == len(session.intervals):
-        return None
-    following = session.intervals[last + 1]
-    if following.start > row.end + _EDGE_S:
-        return None
-    return TRANSITION
-
-
-def _repeats(session: _Session, place: int, label: LabelInterval) -> bool:
-    return place < len(session.intervals) and session.intervals[place] == label
-
-
-def _overlaps(session: _Session, place: int, label: LabelInterval) -> bool:
-    before = session.intervals[place - 1] if place else None
-    after = session.intervals[place] if place < len(session.intervals) else None
-    return (before is not None and before.end > label.start + _EDGE_S) or (
-        after is not None and after.start < label.end - _EDGE_S
-    )

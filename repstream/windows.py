@@ -1,4 +1,4 @@
-"""Sliding windows on a session's 50 Hz grid; imports grid and recording.
+"""Sliding windows on a session's 50 Hz grid; imports grid, truth and recording.
 
 Window ``k`` is the grid positions ``k * hop`` to ``k * hop + window - 1``, whatever came before it:
 the same window has the same number in stream, batch and after a restart.
@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from repstream.grid import GRID_HZ, GRID_US, GridResampler, Run
+from repstream.grid import GRID_HZ, GridResampler, Run
 from repstream.recording import SIDE_CODES, FloatArray, IntArray, Recording, SideArray
+from repstream.truth import WHOLE, labels_of
 
 WINDOW_SAMPLES = 151
 HOP_SAMPLES = 25
-
-TRANSITION = "Transition"
-"""Label of a window whose samples do not all share one."""
 
 
 def first_index(position: int, hop: int) -> int:
@@ -59,7 +57,7 @@ class WindowSet:
     start_s, end_s : ndarray, shape (n_windows,)
         Times of the first and last sample, s from the recording's first sample.
     labels : ndarray of str, shape (n_windows,), or None
-        The one label that all samples share, else `TRANSITION`.
+        Each window's truth (see `repstream.truth`); ``""`` where it has none.
     sides : ndarray, shape (n_windows,)
         `SIDE_CODES` of the wrist.
     """
@@ -78,7 +76,9 @@ def runs_of(recording: Recording) -> list[Run]:
     return [run for run in runs if len(run.values)]
 
 
-def cut(recording: Recording, window: int = WINDOW_SAMPLES, hop: int = HOP_SAMPLES) -> WindowSet:
+def cut(
+    recording: Recording, window: int = WINDOW_SAMPLES, hop: int = HOP_SAMPLES, label_share: float = WHOLE
+) -> WindowSet:
     """Cut a recording into windows as the stream does.
 
     Parameters
@@ -86,11 +86,18 @@ def cut(recording: Recording, window: int = WINDOW_SAMPLES, hop: int = HOP_SAMPL
     recording : Recording
     window, hop : int
         Samples of the 50 Hz grid; both at least 1.
+    label_share : float
+        Share of a window's samples that need one label, above 0 and at most 1.
 
     Returns
     -------
     WindowSet
         Empty where the recording holds no whole window.
+
+    Raises
+    ------
+    SettingsError
+        Where the share is not above 0 and at most 1.
     """
     pieces: list[FloatArray] = []
     numbers: list[int] = []
@@ -101,23 +108,17 @@ def cut(recording: Recording, window: int = WINDOW_SAMPLES, hop: int = HOP_SAMPL
         numbers += ks
     index = np.array(numbers, dtype=np.int64)
     values = np.concatenate(pieces) if pieces else np.empty((0, 6, window))
+    start_s, end_s = index * hop / GRID_HZ, (index * hop + window - 1) / GRID_HZ
+    labels = None
+    if recording.labels is not None:
+        timeline = labels_of(recording, label_share)
+        bounds = zip(start_s.tolist(), end_s.tolist(), strict=True)
+        labels = np.array([timeline.truth(*both) or "" for both in bounds], dtype=np.str_)
     return WindowSet(
         values,
         index,
-        index * hop / GRID_HZ,
-        (index * hop + window - 1) / GRID_HZ,
-        _labels(recording, index, window, hop),
+        start_s,
+        end_s,
+        labels,
         np.full(len(index), SIDE_CODES[recording.side], dtype=np.int8),
     )
-
-
-def _labels(recording: Recording, index: IntArray, window: int, hop: int) -> npt.NDArray[np.str_] | None:
-    if recording.labels is None:
-        return None
-    times = recording.times_us
-    # 2 µs: a sample that the grid took as standing at a position belongs to that position.
-    first = np.searchsorted(times, index * hop * GRID_US - 2, side="left")
-    last = np.searchsorted(times, (index * hop + window - 1) * GRID_US + 2, side="right") - 1
-    changes = np.concatenate(([0], np.cumsum(recording.labels[1:] != recording.labels[:-1])))
-    same = changes[first] == changes[last]
-    return np.where(same, recording.labels[first], TRANSITION)

@@ -22,7 +22,7 @@ from repstream.messages import SAMPLES, Prediction, prediction_id
 from repstream.model import Model, load_model
 from repstream.recording import Recording
 from repstream.scoring import score
-from repstream.windows import TRANSITION
+from repstream.truth import TRANSITION
 from tests.support import cli, make_recording
 
 WINDOW, HOP = 151, 25

@@ -13,14 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.live.columns import guess_columns, guess_units
+from monitor.live.drift import DriftHistory
 from monitor.live.feed import Arrival, Feed
 from monitor.live.hub import Hub, View
 from monitor.live.samples import KEPT_S, SampleRings, strip_of
-from monitor.live.views import latencies
+from monitor.live.traffic import Traffic
+from monitor.live.views import Sources, WearerView, latencies
+from monitor.reference import Current, load_reference
 from repstream.messages import LabelInterval, Packet, Prediction, ProducerStatus
+from repstream.model import load_model
 from repstream.palette import EXERCISE_COLOURS, FURTHER_COLOURS, colour, colours, ink_on
 
 T0 = 1_763_700_000.0
+MODEL = ("ABD", "ROW")
 
 
 def said(index: int, label: str = "ROW", device: str = "d", session: str = "s", at: float = T0) -> Prediction:
@@ -47,6 +52,28 @@ def truth(label: str, start: float, end: float, session: str = "s") -> LabelInte
     return LabelInterval("d", session, T0 + start, T0 + end, label)
 
 
+def sources(feed: Feed) -> Sources:
+    """What a view of one wearer is made from; a monitor that reads nothing else."""
+    reference = load_reference(load_model("spar"))
+    nothing = Current(np.empty((0, 1)), np.array([], dtype=str), np.array([]), np.array([], dtype=str))
+    return Sources(
+        model="spar/1",
+        labels=MODEL,
+        started="now",
+        feed=feed,
+        drift=DriftHistory(reference.names),
+        rings=SampleRings(),
+        traffic=Traffic,
+        ready=lambda: (True, ""),
+        last_pass=lambda: None,
+        current=lambda: nothing,
+        reference=reference,
+        alarms=list,
+        ledger=lambda: None,
+        clock=lambda: T0 + 10.0,
+    )
+
+
 def packet(seq: int, n: int = 10, rate: float = 50.0, value: float = 0.25) -> Packet:
     triples = [(value, -value, 1.0)] * n
     return Packet(
@@ -55,7 +82,7 @@ def packet(seq: int, n: int = 10, rate: float = 50.0, value: float = 0.25) -> Pa
 
 
 def test_a_label_that_comes_late_judges_what_was_said_in_its_time_and_nothing_else() -> None:
-    feed = Feed()
+    feed = Feed(MODEL)
     feed.add([said(i, "ROW" if i < 6 else "ABD") for i in range(10)], [], T0 + 10)
     feed.add([], [truth("ROW", 0.0, 6.5)], T0 + 20)  # windows 0 to 7 lie in it
     wearer = feed.wearer("d")
@@ -72,7 +99,7 @@ def test_accuracy_and_runs_are_the_same_however_it_was_cut_and_whenever_the_labe
     labels: list[str], cuts: set[int], label_after: int
 ) -> None:
     predictions = [said(i, label) for i, label in enumerate(labels)]
-    whole, pieces = Feed(), Feed()
+    whole, pieces = Feed(MODEL), Feed(MODEL)
     whole.add(predictions, [], T0)
     whole.add([], [truth("ROW", 0.0, 1000.0)], T0)
     for i, prediction in enumerate(predictions):
@@ -90,7 +117,7 @@ def test_accuracy_and_runs_are_the_same_however_it_was_cut_and_whenever_the_labe
 
 
 def test_a_label_told_twice_counts_once() -> None:
-    feed = Feed()
+    feed = Feed(MODEL)
     feed.add([said(0)], [], T0)
     for _ in range(3):
         feed.add([], [truth("ROW", 0.0, 10.0)], T0)
@@ -99,8 +126,27 @@ def test_a_label_told_twice_counts_once() -> None:
     assert wearer.labelled == 1
 
 
+def test_a_wearers_page_is_told_what_was_right_and_wrong_also_of_what_it_shows_already() -> None:
+    feed = Feed(MODEL)
+    view = WearerView(sources(feed), "d")
+    assert json.loads(view.whole())["known"] is False
+    feed.add([said(i) for i in range(12)], [truth("ROW", 0.0, 4.0)], T0 + 10)
+
+    def judged(news: bytes | None) -> list[list[object]]:
+        assert news is not None
+        return [row[-2:] for row in json.loads(news)["said"]]
+
+    unknown, right = [None, None], ["ROW", True]
+    assert judged(view.news()) == [right] * 3 + [unknown] * 9
+    assert view.news() is None
+    feed.add([said(12)], [truth("ABD", 4.02, 9.0)], T0 + 11)
+    wanted = [right] * 3 + [["Transition", None]] * 6 + [["ABD", False]] * 4
+    assert judged(view.news()) == wanted
+    assert judged(view.whole()) == wanted
+
+
 def test_a_gap_or_another_session_begins_a_new_run() -> None:
-    feed = Feed()
+    feed = Feed(MODEL)
     feed.add([said(0), said(1), said(9), said(0, session="t", at=T0 + 60)], [], T0)
     wearer = feed.wearer("d")
     assert wearer is not None
@@ -108,7 +154,7 @@ def test_a_gap_or_another_session_begins_a_new_run() -> None:
 
 
 def test_a_feed_stays_small_however_long_it_runs() -> None:
-    feed = Feed()
+    feed = Feed(MODEL)
     for i in range(0, 20_000, 500):
         batch = [said(k, "ROW" if k % 7 else "ABD") for k in range(i, i + 500)]
         feed.add(batch, [truth("ROW", float(i), i + 1.0)], T0 + i)
@@ -116,7 +162,7 @@ def test_a_feed_stays_small_however_long_it_runs() -> None:
     assert wearer is not None
     assert len(wearer.said) == 600
     assert len(wearer.runs) <= 240
-    assert len(wearer.truths) <= 64
+    assert len(wearer.told) <= 64
     assert len(feed.mix()) <= 150
     assert wearer.n_said == feed.totals().predictions == 20_000
     for n in range(6_000):
@@ -126,7 +172,7 @@ def test_a_feed_stays_small_however_long_it_runs() -> None:
 
 
 def test_tiles_tell_only_of_those_that_changed() -> None:
-    feed = Feed()
+    feed = Feed(MODEL)
     feed.add([said(0, device="a"), said(0, device="b")], [], T0)
     tiles, serial = feed.tiles()
     assert [t.device for t in tiles] == ["a", "b"]
@@ -137,7 +183,7 @@ def test_tiles_tell_only_of_those_that_changed() -> None:
 
 
 def test_what_was_read_again_is_no_latency_and_a_replay_is_measured_by_when_it_was_due() -> None:
-    feed = Feed()
+    feed = Feed(MODEL)
     feed.add([said(0)], [], T0 + 3_000)
     assert feed.totals().arrivals == ()
     feed.add([said(1)], [], T0 + 3.5 + 0.2)

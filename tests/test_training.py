@@ -12,11 +12,12 @@ import pytest
 from sklearn.naive_bayes import GaussianNB
 
 from repstream import estimators
-from repstream.errors import ModelError, RepstreamError, SettingsError
+from repstream.errors import ModelError, RecordingError, RepstreamError, SettingsError
 from repstream.features import feature_set
 from repstream.model import load_model, sha256
 from repstream.recording import SIDE_CODES, Recording
 from repstream.tables import write_recording
+from repstream.truth import TRANSITION
 from repstream.windows import cut
 from tests.support import exercising, failure, make_recording, noise, success
 from training.dataset import build_dataset
@@ -71,6 +72,35 @@ def test_test_windows_do_not_overlap_and_each_is_counted_once() -> None:
     assert found.confusion.sum() == len(found.data)
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-9)
     assert found.window_accuracy == np.trace(found.confusion) / found.confusion.sum()
+
+
+def test_a_window_over_two_exercises_is_held_against_no_model_that_does_not_know_transitions(tmp_path: Path) -> None:
+    #  p3's recording: 8 s of A, then 8 s of B; of 5 windows without overlap the third holds both
+    one, other = exercising("p3", "AB")
+    assert one.labels is not None
+    assert other.labels is not None
+    both = replace(
+        one,
+        time_s=np.arange(800) / 50,
+        values=np.concatenate([one.values, other.values]),
+        labels=np.concatenate([one.labels, other.labels]),
+    )
+    found = leave_one_subject_out(LOGISTIC, [*people("p1", "p2"), both], WINDOW, HOP, 0)
+    assert found.data.labels[found.data.subjects == "p3"].tolist() == ["A", "A", "B", "B"]
+    assert found.per_subject["p3"] == (1.0, 1.0)
+    known = leave_one_subject_out(
+        LOGISTIC, [*people("p1", "p2"), both, replace(both, subject="p4", name="p4")], WINDOW, HOP, 0
+    )
+    assert known.data.labels[known.data.subjects == "p3"].tolist() == ["A", "A", TRANSITION, "B", "B"]
+
+    card = json.loads((trained(tmp_path, held_out=[both]) / "card.json").read_text())
+    assert card["scores"]["held_out_subjects"]["windows"] == 4
+    assert card["scores"]["held_out_subjects"]["window_accuracy"] == 1.0
+    changing = replace(both, labels=np.array(["A", "B"] * 400))
+    with pytest.raises(RecordingError, match="each test window of the held-out subjects holds more than one label"):
+        trained(tmp_path, version="2", held_out=[changing])
+    with pytest.raises(RecordingError, match="each test window of subject p3 holds more than one label"):
+        leave_one_subject_out(LOGISTIC, [*people("p1", "p2"), changing], WINDOW, HOP, 0)
 
 
 def test_one_person_alone_cannot_be_evaluated(tmp_path: Path) -> None:

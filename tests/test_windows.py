@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repstream.recording import Recording
-from repstream.windows import TRANSITION, cut, first_index, gather
+from repstream.truth import TRANSITION
+from repstream.windows import cut, first_index, gather
 from tests.support import make_recording, noise
 
 

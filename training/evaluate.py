@@ -7,7 +7,7 @@ not overlap. A recording's label is the one with the highest mean probability ov
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from repstream.errors import RecordingError
 from repstream.features import feature_set
-from repstream.recording import FloatArray, Recording
+from repstream.recording import BoolArray, FloatArray, Recording
+from repstream.truth import TRANSITION, judged
 from training.dataset import Dataset, StrArray, build_dataset
 from training.recipes import Recipe, fit
 
@@ -71,7 +72,7 @@ def leave_one_subject_out(
     Raises
     ------
     RecordingError
-        Where there are fewer than two subjects.
+        Where there are fewer than two subjects, or one of whom no window counts (see `judged_rows`).
     """
     train = build_dataset(recordings, window, hop)
     test = build_dataset(recordings, window, window)
@@ -82,12 +83,17 @@ def leave_one_subject_out(
             "name whose each is with: repstream recordings convert … --subject S"
         )
     labels = tuple(sorted({*train.labels.tolist(), *test.labels.tolist()}))
+    counted = np.zeros(len(test), dtype=np.bool_)
     for subject in subjects:
-        if len(set(train.labels[train.subjects != subject].tolist())) < 2:
+        known = set(train.labels[train.subjects != subject].tolist())
+        if len(known) < 2:
             raise RecordingError(
                 f"without subject {subject} there is one label left; a model needs two to tell apart: "
                 "add recordings of other exercises, or of other subjects"
             )
+        own = test.subjects == subject
+        counted[own] = judged_rows(test.labels[own], known, f"subject {subject}")
+    test = test.where(counted)
     probabilities = np.zeros((len(test), len(labels)))
     features = feature_set(recipe.features)
     with threadpool_limits(limits=1):
@@ -101,6 +107,23 @@ def leave_one_subject_out(
         progress(f"{recipe.name}: measuring cost")
         cost = _cost(recipe, train, seed)
     return _summarise(recipe, labels, test, probabilities, cost)
+
+
+def judged_rows(truths: StrArray, labels: Container[str], whose: str) -> BoolArray:
+    """Tell which windows a model that knows `labels` can be held to, shape (n_windows,).
+
+    Raises
+    ------
+    RecordingError
+        Naming whose windows they are, where there is none.
+    """
+    rows = judged(truths, labels)
+    if not rows.any():
+        raise RecordingError(
+            f"each test window of {whose} holds more than one label, and the model does not know {TRANSITION}: "
+            "add recordings in which a label lasts longer than a window"
+        )
+    return rows
 
 
 def _summarise(

@@ -30,7 +30,7 @@ from repstream.model import (
 from repstream.recording import AXES, Recording
 from repstream.tables import write_table
 from training.dataset import build_dataset
-from training.evaluate import Evaluation, leave_one_subject_out, most_frequent, recording_rows
+from training.evaluate import Evaluation, judged_rows, leave_one_subject_out, most_frequent, recording_rows
 from training.recipes import ROTATION_SD_DEG, Recipe, fit
 
 
@@ -187,6 +187,8 @@ def _scores(
     }
     if held_out:
         data = build_dataset(held_out, window, window)
+        known = [str(c) for c in estimator.classes_]
+        data = data.where(judged_rows(data.labels, known, "the held-out subjects"))
         table = feature_set(recipe.features).compute(data.windows, data.sides)
         probabilities = estimator.predict_proba(table)
         answers = estimator.classes_[probabilities.argmax(axis=1)]

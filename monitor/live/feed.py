@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from repstream.messages import LabelInterval, Prediction
+from repstream.truth import EDGE_S, WHOLE, LabelTimeline, counts
 
 # Five minutes of a prediction every half second: a label may come so long after what it is about.
 _RECENT = 600
 _RUNS = 240
-_TRUTHS = 64
+_TOLD = 64
 _SPARK = 48
 _MOST_WEARERS = 5_000
 # What people do, by the clock: 5 minutes.
@@ -27,8 +28,6 @@ _MIX_BUCKETS = 150
 # A prediction that is older when it is read was read again after a restart, or waited for the monitor.
 _FRESH_S = 10.0
 _ARRIVALS = 1_000
-# A sample at an interval's edge belongs to it; epoch seconds resolve 0.24 µs.
-_EDGE_S = 2e-6
 # Two predictions of a session that are further apart have a gap between them.
 _RUN_GAP_S = 2.0
 
@@ -51,8 +50,8 @@ class Arrival(NamedTuple):
     sampled_s: float
 
 
-class Truth(NamedTuple):
-    """What a wearer really did, event times of the first and last sample."""
+class Told(NamedTuple):
+    """A label that came for a wearer, event times of its first and last sample."""
 
     session: str
     start: float
@@ -84,35 +83,47 @@ class Wearer:
     ----------
     serial : int
         The feed's count of changes when this wearer last changed.
-    n_said, n_truths : int
+    n_said, n_told : int
         Ever added; the rings hold the newest of them.
     right, labelled : int
-        Predictions whose label is known, and those of them that are right.
+        Predictions that count for accuracy, and those of them that are right.
     newest_s : float
         Event time of the newest sample that a prediction knew.
     seen_s : float
         The clock when it was last heard of.
+    labels : dict of str to LabelTimeline
+        What `told` holds, by session.
+    waiting : deque of Said
+        Those of `said` whose truth is not known yet.
     """
 
     device: str
     serial: int = 0
     n_said: int = 0
-    n_truths: int = 0
+    n_told: int = 0
     right: int = 0
     labelled: int = 0
     newest_s: float = 0.0
     seen_s: float = 0.0
     arrival: Arrival | None = None
     said: deque[Said] = field(default_factory=lambda: deque(maxlen=_RECENT))
-    truths: deque[Truth] = field(default_factory=lambda: deque(maxlen=_TRUTHS))
+    told: deque[Told] = field(default_factory=lambda: deque(maxlen=_TOLD))
     runs: deque[Run] = field(default_factory=lambda: deque(maxlen=_RUNS))
+    labels: dict[str, LabelTimeline] = field(default_factory=dict)
+    waiting: deque[Said] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def truth_of(self, said: Said) -> str | None:
-        """The label of a window, None where it is not known (yet)."""
-        for truth in reversed(self.truths):
-            if _holds(truth, said):
-                return truth.label
-        return None
+        """The truth of a window, None where it is not known (yet)."""
+        labels = self.labels.get(said.session)
+        return None if labels is None else labels.truth(said.start, said.end)
+
+    def forget_oldest_label(self) -> None:
+        """Forget the label that came first of those in `told`."""
+        oldest = self.told.popleft()
+        labels = self.labels[oldest.session]
+        labels.discard(oldest.start)
+        if not len(labels):
+            del self.labels[oldest.session]
 
 
 @dataclass(frozen=True)
@@ -160,9 +171,19 @@ class Totals:
 
 
 class Feed:
-    """Recent predictions and labels, by wearer; for any thread."""
+    """Recent predictions and labels, by wearer; for any thread.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    labels : sequence of str
+        Labels that the model knows.
+    label_share : float
+        Share of a prediction's window, above 0 and at most 1, that needs one label.
+    """
+
+    def __init__(self, labels: Sequence[str], label_share: float = WHOLE) -> None:
+        self._labels = frozenset(labels)
+        self._label_share = label_share
         self._lock = threading.Lock()
         self._clear()
 
@@ -214,7 +235,7 @@ class Feed:
         wearer.newest_s = p.sampled_at
         runs = wearer.runs
         run = runs[-1] if runs else None
-        if run is not None and run.session == p.session and -_EDGE_S <= p.end - run.end <= _RUN_GAP_S:
+        if run is not None and run.session == p.session and -EDGE_S <= p.end - run.end <= _RUN_GAP_S:
             if run.label == p.label:
                 run.end = p.end
                 run.n += 1
@@ -223,11 +244,8 @@ class Feed:
                 runs.append(Run(p.session, run.end, p.end, p.label, 1, p.confidence))
         else:
             runs.append(Run(p.session, p.start, p.end, p.label, 1, p.confidence))
-        if wearer.truths and wearer.truths[-1].end > p.start:
-            truth = wearer.truth_of(said)
-            if truth is not None:
-                wearer.labelled += 1
-                wearer.right += truth == p.label
+        if not self._judge(wearer, said):
+            wearer.waiting.append(said)
         self._predictions += 1
         if now_s - p.predicted_at < _FRESH_S:
             wearer.arrival = Arrival(now_s, p.sampled_at)
@@ -251,15 +269,25 @@ class Feed:
 
     def _add_label(self, label: LabelInterval, now_s: float) -> None:
         wearer = self._wearer(label.device, now_s)
-        truth = Truth(label.session, label.start, label.end, label.label)
-        if truth in wearer.truths:
+        labels = wearer.labels.get(label.session)
+        if labels is None:
+            labels = wearer.labels[label.session] = LabelTimeline(self._label_share)
+        if labels.add(label.start, label.end, label.label) != "new":
             return
-        wearer.truths.append(truth)
-        wearer.n_truths += 1
-        for said in wearer.said:
-            if _holds(truth, said):
-                wearer.labelled += 1
-                wearer.right += said.label == truth.label
+        if len(wearer.told) == _TOLD:
+            wearer.forget_oldest_label()
+        wearer.told.append(Told(label.session, label.start, label.end, label.label))
+        wearer.n_told += 1
+        waiting = [said for said in wearer.waiting if said.session != label.session or not self._judge(wearer, said)]
+        wearer.waiting = deque(waiting, maxlen=_RECENT)
+
+    def _judge(self, wearer: Wearer, said: Said) -> bool:
+        """Count a prediction for its wearer's accuracy; tell whether its truth is known."""
+        truth = wearer.truth_of(said)
+        if counts(truth, self._labels):
+            wearer.labelled += 1
+            wearer.right += said.label == truth
+        return truth is not None
 
     def totals(self) -> Totals:
         """Count all that was taken in."""
@@ -304,13 +332,11 @@ class Feed:
             return replace(
                 wearer,
                 said=wearer.said.copy(),
-                truths=wearer.truths.copy(),
+                told=wearer.told.copy(),
+                labels={session: labels.copy() for session, labels in wearer.labels.items()},
+                waiting=wearer.waiting.copy(),
                 runs=deque((replace(run) for run in wearer.runs), maxlen=_RUNS),
             )
-
-
-def _holds(truth: Truth, said: Said) -> bool:
-    return truth.session == said.session and truth.start - _EDGE_S <= said.start and said.end <= truth.end + _EDGE_S
 
 
 def _tile(wearer: Wearer, spark: int) -> Tile:

@@ -19,12 +19,13 @@ import msgspec
 import numpy as np
 
 from monitor.live.drift import DriftHistory, shapes, shares
-from monitor.live.feed import Arrival, Feed, Run, Said, Tile, Truth, Wearer
+from monitor.live.feed import Arrival, Feed, Run, Said, Tile, Told, Wearer
 from monitor.live.samples import SampleRings
 from monitor.live.traffic import Traffic
 from monitor.passes import PassResult
 from monitor.reference import Current, Reference
 from repstream.messages import Alarm, ProducerStatus
+from repstream.truth import counts
 
 encode = msgspec.json.Encoder().encode
 
@@ -208,7 +209,7 @@ class WearerView:
     def __init__(self, sources: Sources, device: str) -> None:
         self._from = sources
         self._device = device
-        self._n_said = self._n_truths = self._n_strips = 0
+        self._n_said = self._n_told = self._n_strips = 0
         self._runs_s = 0.0
 
     def whole(self) -> bytes:
@@ -219,7 +220,7 @@ class WearerView:
         said |= {"strips": [s.as_json() for s in strips], "n_strips": n_strips}
         if wearer is not None:
             said |= self._standing(wearer)
-            said |= {"said": _said(list(wearer.said)[-_SHOWN_SAID:]), "n_said": wearer.n_said}
+            said |= {"said": self._said(wearer, _SHOWN_SAID), "n_said": wearer.n_said}
         return encode(said)
 
     def news(self) -> bytes | None:
@@ -232,16 +233,18 @@ class WearerView:
         self._n_strips = n_strips
         if wearer is not None:
             if wearer.n_said < self._n_said:
-                self._n_said = self._n_truths = 0
+                self._n_said = self._n_told = 0
                 return self.whole()
             new = wearer.n_said - self._n_said
             now = self._from.clock()
-            if new or wearer.n_truths != self._n_truths:
-                said |= {"said": _said(list(wearer.said)[-new:] if new else []), "n_said": wearer.n_said}
-                if wearer.n_truths != self._n_truths or now - self._runs_s >= _RUNS_EVERY_S:
+            is_told = wearer.n_told != self._n_told
+            if new or is_told:
+                # A label says what was really done in windows that were sent before it came.
+                said |= {"said": self._said(wearer, max(new, _SHOWN_SAID) if is_told else new), "n_said": wearer.n_said}
+                if is_told or now - self._runs_s >= _RUNS_EVERY_S:
                     said |= self._standing(wearer)
                     self._runs_s = now
-            self._n_said, self._n_truths = wearer.n_said, wearer.n_truths
+            self._n_said, self._n_told = wearer.n_said, wearer.n_told
         if not said:
             return None
         return encode({"whole": False, "device": self._device, **said})
@@ -254,23 +257,31 @@ class WearerView:
             latency = wearer.arrival.at_s - due_s(wearer.arrival.sampled_s, status)
         return {
             "runs": [_run(run) for run in wearer.runs],
-            "truths": [_truth(truth) for truth in wearer.truths],
+            "told": [_told(told) for told in wearer.told],
             "right": wearer.right,
             "labelled": wearer.labelled,
             "latency_ms": None if latency is None or latency > _BEHIND_S else _ms(latency),
         }
 
+    def _said(self, wearer: Wearer, n: int) -> list[list[Any]]:
+        """Return the newest `n` predictions, each with its truth and whether it is right, where it can be."""
+        return [
+            [*_window(said), truth, said.label == truth if counts(truth, self._from.labels) else None]
+            for said in list(wearer.said)[-n:]
+            for truth in (wearer.truth_of(said),)
+        ]
 
-def _said(said: Sequence[Said]) -> list[list[Any]]:
-    return [[s.session, s.number, _time(s.start), _time(s.end), s.label, round(s.confidence, 3)] for s in said]
+
+def _window(said: Said) -> list[Any]:
+    return [said.session, said.number, _time(said.start), _time(said.end), said.label, round(said.confidence, 3)]
 
 
 def _run(run: Run) -> list[Any]:
     return [run.session, _time(run.start), _time(run.end), run.label, run.n, round(run.confidence, 3)]
 
 
-def _truth(truth: Truth) -> list[Any]:
-    return [truth.session, _time(truth.start), _time(truth.end), truth.label]
+def _told(told: Told) -> list[Any]:
+    return [told.session, _time(told.start), _time(told.end), told.label]
 
 
 class DriftView:

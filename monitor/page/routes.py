@@ -19,7 +19,7 @@ from repstream.errors import BrokerError, RecordingError, RepstreamError
 from repstream.messages import ControlCommand, ProducerStatus
 from repstream.palette import colours, ink_on
 from repstream.spar import EXERCISES
-from repstream.windows import TRANSITION
+from repstream.truth import TRANSITION
 
 STATIC = Path(__file__).parent / "static"
 VIEWS = ("everyone", "drift", "status")

@@ -37,7 +37,7 @@ export class WearerView {
     this.nStrips = -1;
     this.nSaid = 0;
     this.said = [];
-    this.truths = [];
+    this.told = [];
     this.head = null;
     this.newest = -Infinity;
     this.pace = 1;
@@ -200,7 +200,7 @@ export class WearerView {
       this.isKnown = data.known;
     }
     if (data.strips) this.addStrips(data.strips, data.n_strips);
-    if (data.truths) this.setTruths(data.truths);
+    if (data.told) this.setTold(data.told);
     if (data.said) this.addSaid(data.said, data.n_said);
     if (data.runs) this.standing(data);
     if (this.details.open && data.said) this.fillTable();
@@ -265,11 +265,15 @@ export class WearerView {
   addSaid(said, n) {
     const after = n - said.length;
     said.forEach((row, i) => {
-      if (after + i < this.nSaid) return;
-      const [session, index, start, end, label, confidence] = row;
+      const [session, index, start, end, label, confidence, truth, isRight] = row;
+      if (after + i < this.nSaid) {
+        const known = this.said.at(after + i - this.nSaid);
+        if (known) Object.assign(known, { truth, isRight });
+        return;
+      }
       const last = this.said.at(-1);
       const from = last && last.session === session && end - last.end < 2 ? last.end : end - 0.5;
-      this.said.push({ session, index, start, end, from, label, confidence });
+      this.said.push({ session, index, start, end, from, label, confidence, truth, isRight });
       this.addBar(this.said.at(-1), last);
     });
     this.nSaid = n;
@@ -309,11 +313,11 @@ export class WearerView {
     this.run = null;
   }
 
-  setTruths(truths) {
-    this.truths = truths.map(([session, start, end, label]) => ({ session, start, end, label }));
-    if (!this.base && this.truths.length) this.base = this.truths.at(-1).start - 60;
+  setTold(told) {
+    this.told = told.map(([session, start, end, label]) => ({ session, start, end, label }));
+    if (!this.base && this.told.length) this.base = this.told.at(-1).start - 60;
     this.trueStrip.replaceChildren(
-      ...this.truths.slice(-12).map((t) => {
+      ...this.told.slice(-12).map((t) => {
         const band = h("span", { class: "truth", "data-label": t.label }, exercise(t.label));
         place(band, t.start - this.base, t.end - t.start);
         return band;
@@ -328,10 +332,10 @@ export class WearerView {
     put(facts.right.more, data.labelled ? `${number(data.right)} of ${number(data.labelled)} windows` : "labels come later");
     put(facts.latency.value, milliseconds(data.latency_ms));
     put(facts.latency.more, data.latency_ms === null ? "a replay, not live" : "newest sample to answer");
-    const truth = this.truths.at(-1);
-    const isNow = truth && this.said.length > 0 && truth.end >= this.said.at(-1).end - 0.001;
-    put(facts.truth.value, isNow ? exercise(truth.label) : "not told yet");
-    put(facts.truth.more, isNow ? " " : truth ? `before: ${exercise(truth.label)}` : "told when it is over");
+    const truth = this.said.at(-1)?.truth;
+    const before = this.told.at(-1);
+    put(facts.truth.value, truth ? exercise(truth) : "not told yet");
+    put(facts.truth.more, truth ? " " : before ? `before: ${exercise(before.label)}` : "told when it is over");
     const run = data.runs.at(-1);
     if (run) {
       put(facts.session.value, span(Math.max(run[2] - run[1], 0)));
@@ -343,7 +347,7 @@ export class WearerView {
   paintTimeline(runs) {
     const newest = Math.max(runs.at(-1)?.[2] ?? 0, this.newest > 0 ? this.newest : 0);
     if (!newest) return;
-    const first = Math.min(...runs.map((r) => r[1]), ...this.truths.map((t) => t.start));
+    const first = Math.min(...runs.map((r) => r[1]), ...this.told.map((t) => t.start));
     const from = Math.max(first, newest - TIMELINE_S);
     const length = Math.max(newest - from, 30);
     const piece = (kind, start, end, label, title) => {
@@ -354,7 +358,7 @@ export class WearerView {
     this.timeline.replaceChildren(
       ...[
         ...runs.map(([, start, end, label]) => piece("tl-said", start, end, label, `${exercise(label)}, ${clock(start)} to ${clock(end)}`)),
-        ...this.truths.map((t) => piece("tl-true", t.start, t.end, t.label, `really: ${exercise(t.label)}`)),
+        ...this.told.map((t) => piece("tl-true", t.start, t.end, t.label, `really: ${exercise(t.label)}`)),
       ].filter(Boolean),
     );
     put(this.timelineFrom, clock(newest - length));
@@ -365,15 +369,13 @@ export class WearerView {
     const rows = this.said.slice(-TABLE_ROWS).reverse();
     this.tableBody.replaceChildren(
       ...rows.map((s) => {
-        const truth = this.truths.find((t) => t.session === s.session && t.start <= s.start + 0.001 && s.end <= t.end + 0.001);
-        const isWrong = truth && truth.label !== s.label;
         return h(
           "tr",
           { "data-id": `${this.device}/${s.session}/${s.index}`, "data-said": s.label },
           h("td", {}, clock(s.end)),
           h("td", {}, h("span", { class: "chip", "data-label": s.label }, exercise(s.label))),
           h("td", {}, percent(s.confidence)),
-          h("td", { class: isWrong ? "wrong" : "" }, truth ? exercise(truth.label) : "not known yet"),
+          h("td", { class: s.isRight === false ? "wrong" : "" }, s.truth ? exercise(s.truth) : "not known yet"),
         );
       }),
     );
@@ -414,7 +416,7 @@ export class WearerView {
       this.saidStrip.style.transform = shift;
       this.trueStrip.style.transform = shift;
       this.keepNamesInView();
-      const told = this.truths.at(-1);
+      const told = this.told.at(-1);
       this.waits.hidden = Boolean(told && told.end > this.head - 9);
       if (this.head - this.base > 7200) this.rebase();
     }
