@@ -15,6 +15,7 @@ import pytest
 
 from monitor.reference import Current, Reference
 from monitor.reports import BusyError, ReportError, ReportMaker, UnknownReportError
+from repstream.truth import TRANSITION
 
 LABELS = ("ABD", "PEN", "ROW")
 # Stand-ins for the worker: they take its arguments, DATA OUT SECONDS.
@@ -101,6 +102,15 @@ def test_a_report_without_labels_is_made_too(tmp_path: Path) -> None:
     with maker(tmp_path) as reports:
         path = reports.request("x", known, Current(now.features, now.prediction, now.confidence, np.full(40, "")))
         assert path.result(timeout=60).stat().st_size > 1_000_000
+
+
+def test_a_report_scores_no_transition_that_the_model_does_not_know(tmp_path: Path) -> None:
+    known, now = made_up(80)
+    changing = Current(now.features, now.prediction, now.confidence, np.full(80, TRANSITION))
+    with maker(tmp_path) as reports:
+        html = reports.request("x", known, changing).result(timeout=60).read_text(encoding="utf-8")
+    assert "Drifted Columns" in html
+    assert "Accuracy" not in html
 
 
 def test_one_is_made_one_waits_and_more_are_refused(tmp_path: Path) -> None:
