@@ -37,15 +37,20 @@ class _Way:
 class Network:
     """Passes on what comes in at `address` to a port of this machine, once `lead_to` has told which.
 
+    Parameters
+    ----------
+    delay_s : float
+        How long each piece takes each way, s.
+
     Attributes
     ----------
     address : str
         ``HOST:PORT`` for clients.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float = 0.0) -> None:
         self._port = 0
-        self._delay_s = 0.0
+        self._delay_s = delay_s
         self._clients: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._to_kafka, self._from_kafka = _Way(), _Way()
@@ -91,7 +96,7 @@ class Network:
 
     @contextlib.contextmanager
     def slow(self, delay_s: float) -> Iterator[None]:
-        """Hold each piece back for so long (s) while the block runs."""
+        """Hold each piece back for so much longer (s) while the block runs."""
         self._delay_s += delay_s
         try:
             yield
