@@ -81,7 +81,7 @@ class Watched:
             now = time.time()
             found = self.get("query_range", query=expr, start=str(now - 60), end=str(now), step="1")
             values = [value for row in found["result"] for _, value in row["values"]]
-        return any(math.isfinite(float(value)) for value in values)
+        return any(not math.isnan(float(value)) for value in values)
 
     def names(self) -> set[str]:
         return set(self.get("label/__name__/values"))
