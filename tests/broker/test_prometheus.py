@@ -45,6 +45,8 @@ VARIABLES = {
 }
 # The longest wait of any answer: labels come when a recording is over, after 20 to 50 s.
 DEADLINE_S = 100.0
+# The replay has no end here, and this says so.
+ENDLESS = "repstream_producer_remaining_seconds"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class Watched:
             now = time.time()
             found = self.get("query_range", query=expr, start=str(now - 60), end=str(now), step="1")
             values = [value for row in found["result"] for _, value in row["values"]]
-        return any(not math.isnan(float(value)) for value in values)
+        if ENDLESS in expr:
+            return bool(values) and all(float(value) == math.inf for value in values)
+        return any(math.isfinite(float(value)) for value in values)
 
     def names(self) -> set[str]:
         return set(self.get("label/__name__/values"))
