@@ -210,7 +210,7 @@ class Predictor:
         self._assignment_changed = False
         self._membership: ConsumerGroupMetadata | None = None
         self._progress_s = time.monotonic()
-        self._newest_ms = -1  # Kafka timestamp of a packet in hand
+        self._newest_ms = -1  # newest Kafka timestamp of a packet so far
         self._lag = 0
         self._letters = LimitedLog(log, "dead letters")
         self._trouble = "starting"
@@ -430,7 +430,7 @@ class Predictor:
             held.packets_since += len(got)
         moved = [tp for tp in records if self._assigned[tp].next_offset > self._assigned[tp].committed]
         if moved:  # else all of it was read again, to get the state back
-            self._newest_ms = max(got[-1].timestamp for got in records.values())
+            self._newest_ms = max(self._newest_ms, max(r.timestamp for got in records.values() for r in got))
             self._commit(producer, moved, finished, batch.rejected)
             self.metrics.batch.observe(time.monotonic() - began)
 

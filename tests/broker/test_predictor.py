@@ -18,7 +18,16 @@ from repstream.catalogue import resolve
 from repstream.embedded import EmbeddedBroker
 from repstream.embedded_process import free_port
 from repstream.kafka import KafkaConnection, OffsetAndMetadata, ensure_topics, unassigned_partitions
-from repstream.messages import DEAD_LETTER, PREDICTIONS, SAMPLES, Packet, encode, prediction_id
+from repstream.messages import (
+    DEAD_LETTER,
+    PREDICTIONS,
+    SAMPLES,
+    Packet,
+    decode_prediction,
+    encode,
+    packet_times_us,
+    prediction_id,
+)
 from repstream.model import Model, load_model
 from repstream.recording import Recording
 from repstream.state_topic import TOPIC_CONFIG, topic_of
@@ -147,6 +156,31 @@ def test_predictions_carry_the_windows_event_times_and_features(broker: Embedded
         assert prediction.model == model.id
         assert len(prediction.features) == len(model.features.names)
         assert prediction.confidence == max(prediction.probabilities.values())
+
+
+def test_predictions_are_stamped_with_their_event_time_beside_a_replay_of_last_year(
+    broker: EmbeddedBroker, model: Model
+) -> None:
+    recording = resolve(["spar/s08-left-ROW-1"])[0]
+    now_s = time.time() - recording.duration_s
+    devices = {"today": now_s, "last-year": now_s - 365 * 86_400}
+    connection = KafkaConnection(broker.bootstrap_servers)
+    ensure_topics(connection)
+    producer = connection.producer()
+    for packets in zip(
+        *(packets_of(replace(recording, device=d), origin_s=o) for d, o in devices.items()), strict=True
+    ):
+        for packet in packets:  # in one partition, last year's always last
+            stamp_ms = int(packet_times_us(packet)[-1] / 1e3)
+            producer.send(SAMPLES, encode(packet), packet.device.encode(), partition=0, timestamp_ms=stamp_ms)
+    producer.close()
+    n = 2 * len(expected_predictions(["spar/s08-left-ROW-1"], model))
+    with service(*predict_arguments(broker.bootstrap_servers)):
+        wait_for_predictions(broker.bootstrap_servers, n)
+    records = read_topic(broker.bootstrap_servers, PREDICTIONS)
+    assert len(records) == n
+    for record in records:
+        assert record.timestamp == int(decode_prediction(record.value).end * 1e3)
 
 
 def irregular(recording: Recording, kind: str) -> Recording:
