@@ -150,7 +150,7 @@ class TransactionalProducer(KafkaProducer):
         self._sent: list[Any] = []
 
     def send(self, *arguments: Any, **options: Any) -> Any:
-        """Hand over a record; `commit_transaction` sees to it that it was delivered."""
+        """Hand over a record; `send_offsets_to_transaction` sees to it that it was delivered."""
         future = super().send(*arguments, **options)
         self._sent.append(future)
         return future
