@@ -212,7 +212,9 @@ def run(
         arguments += [*trusted, "--lateness", str(LATENESS_S), "--metrics-port", str(port)]
         say(f"starting the predictor, model {model_id}")
         predictor = enter(start("predict", arguments, logs / "predictor.log", _PREDICTOR_GRACE_S, logs))
-        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(load_model, model_id, settings.models_dir)
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(
+            load_model, model_id, settings.models_dir, predicts=False
+        )
         broker = enter(EmbeddedBroker.start(port=kafka_port, progress=say))
         stack.callback(predictor.stop)  # while there is a Kafka to leave in order
         page_port = settings.port or _page_port(settings.port, kafka_port, port)

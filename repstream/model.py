@@ -16,10 +16,10 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
 from repstream import estimators
@@ -68,6 +68,10 @@ class Model:
     card : dict
         The whole card.
     folder : Path
+    stored : bytes
+        The classifier as it stands in its file, and
+    pickled : bool
+        whether that is a pickle.
     """
 
     name: str
@@ -78,7 +82,8 @@ class Model:
     hop: int
     card: dict[str, Any]
     folder: Path
-    estimator: Any
+    stored: bytes
+    pickled: bool
 
     @property
     def id(self) -> str:
@@ -99,7 +104,26 @@ class Model:
         """
         if not len(features):
             return np.empty((0, len(self.labels)))
-        return np.asarray(self.estimator.predict_proba(features), dtype=np.float64)
+        return np.asarray(self._classifier.predict_proba(features), dtype=np.float64)
+
+    def prepare(self) -> None:
+        """Make the classifier, if it is not made yet.
+
+        Raises
+        ------
+        ModelError
+            Where it cannot be read, or may not be.
+        """
+        self._classifier  # noqa: B018 - made by being looked at
+
+    @cached_property
+    def estimator(self) -> Any:
+        """The classifier as scikit-learn's own object."""
+        return _unpacked(self, whole=True)
+
+    @cached_property
+    def _classifier(self) -> Any:
+        return _unpacked(self, whole=False)
 
     def read_file(self, name: str) -> bytes:
         """Return the content of one of the card's files.
@@ -159,7 +183,7 @@ def _version_key(version: str) -> list[tuple[int, str]]:
     return [(int(p), "") if p.isdigit() else (-1, p) for p in re.findall(r"\d+|\D+", version)]
 
 
-def load_model(spec: str, models_dir: Path | None = None) -> Model:
+def load_model(spec: str, models_dir: Path | None = None, *, predicts: bool = True) -> Model:
     """Load and verify a model.
 
     Parameters
@@ -169,6 +193,8 @@ def load_model(spec: str, models_dir: Path | None = None) -> Model:
     models_dir : Path, optional
         Default `default_models_dir`. A folder that is named, here or by ``REPSTREAM_MODELS``, is trusted with
         pickles.
+    predicts : bool
+        Make the classifier now; else where the first prediction is asked for, if ever: some take seconds.
 
     Raises
     ------
@@ -194,8 +220,7 @@ def load_model(spec: str, models_dir: Path | None = None) -> Model:
             f"{folder}: the model was trained on version {card['feature_set_version']} of the feature set "
             f"{features.name}, this release computes version {features.version}; train it again: repstream train"
         )
-    estimator = joblib.load(io.BytesIO(stored)) if pickled else estimators.unpack(stored, folder / MODEL_FILE)
-    return Model(
+    model = Model(
         name=str(card["name"]),
         version=str(card["version"]),
         labels=tuple(card["labels"]),
@@ -204,8 +229,20 @@ def load_model(spec: str, models_dir: Path | None = None) -> Model:
         hop=int(card["hop"]),
         card=card,
         folder=folder,
-        estimator=estimator,
+        stored=stored,
+        pickled=pickled,
     )
+    if predicts:
+        model.prepare()
+    return model
+
+
+def _unpacked(model: Model, whole: bool) -> Any:
+    if model.pickled:
+        import joblib
+
+        return joblib.load(io.BytesIO(model.stored))
+    return estimators.unpack(model.stored, model.folder / MODEL_FILE, whole=whole)
 
 
 _REQUIRED = ("name", "version", "labels", "feature_set", "feature_set_version", "window", "hop", "libraries", "files")

@@ -7,6 +7,8 @@ import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ import joblib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from repstream import estimators
 from repstream.errors import FeatureError, ModelError
@@ -261,7 +267,7 @@ def test_a_pickle_in_the_place_of_a_stored_model_is_not_loaded(models: Path, tmp
     array = io.BytesIO()
     np.save(array, np.array([Trap(trap)], dtype=object), allow_pickle=True)
     estimator = zipfile.ZipFile(io.BytesIO(estimators.pack(load_model("spar").estimator)))
-    files = {name: estimator.read(name) for name in estimator.namelist()} | {"1.npy": array.getvalue()}
+    files = {name: estimator.read(name) for name in estimator.namelist()} | {"2.npy": array.getvalue()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():
@@ -455,6 +461,40 @@ def test_the_shipped_models_numbers_are_those_whose_scores_the_card_tells() -> N
     assert hashlib.sha256(b"".join(n.tobytes() for n in numbers)).hexdigest() == (
         "eb65c3b7690bb136fea34e3c40c2da023ed45764e34473053b71b58a872a54ee"
     )
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 500])
+def test_the_linear_models_probabilities_are_those_of_scikit_learn_to_the_bit(n: int) -> None:
+    model = load_model("spar", SHIPPED)
+    features = np.random.default_rng(n).normal(scale=30.0, size=(n, 105))
+    assert model.predict(features).tobytes() == model.estimator.predict_proba(features).tobytes()
+
+
+def test_a_service_with_the_shipped_model_does_not_wait_for_scikit_learn() -> None:
+    """It takes 2 s to import, and longer where all services start at once."""
+    code = (
+        "import sys, numpy\nfrom repstream.model import load_model\n"
+        "load_model('spar').predict(numpy.zeros((1, 105)))\nassert 'sklearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "steps"),
+    [
+        (2, [StandardScaler(), LogisticRegression()]),
+        (3, [StandardScaler(with_mean=False), LogisticRegression()]),
+        (3, [LogisticRegression()]),
+        (3, [StandardScaler(), LinearDiscriminantAnalysis()]),
+    ],
+)
+def test_what_is_not_quite_the_linear_model_is_read_as_scikit_learns(labels: int, steps: list[Any]) -> None:
+    rng = np.random.default_rng(0)
+    features, truth = rng.normal(size=(90, 4)), np.arange(90) % labels
+    fitted = make_pipeline(*steps).fit(features, truth)
+    read = estimators.unpack(estimators.pack(fitted), Path("here"))
+    assert not isinstance(read, estimators.Linear)
+    assert read.predict_proba(features).tobytes() == fitted.predict_proba(features).tobytes()
 
 
 def test_the_shipped_models_data_are_those_that_are_installed(card: dict[str, Any]) -> None:

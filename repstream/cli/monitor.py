@@ -104,7 +104,7 @@ def monitor(
     from repstream.model import load_model
     from repstream.observability import Heartbeat
 
-    loaded = load_model(model, models_dir)
+    loaded = load_model(model, models_dir, predicts=False)
     drift = load_drift(loaded)
     if drift is None:
         typer.echo(
