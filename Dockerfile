@@ -46,6 +46,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install -r /requirements/buil
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY bench bench
+COPY cli cli
 COPY demo demo
 COPY monitor monitor
 COPY predictor predictor
@@ -54,6 +55,10 @@ COPY repstream repstream
 COPY store store
 COPY training training
 RUN PIP_REQUIRE_HASHES=0 pip install --no-build-isolation --target /app/lib .
+# Each image gets its own service's code alone; the monitor starts replays, too.
+RUN cd /app/lib && for service in producer predictor store "monitor producer"; do \
+      to=/app/of/${service%% *} && mkdir -p $to && cp -r bin cli repstream *.dist-info $service $to || exit 1; \
+    done
 
 # What all services are: a user without rights, a folder that is never written to.
 FROM ${PYTHON_IMAGE} AS service
@@ -74,14 +79,14 @@ LABEL org.opencontainers.image.title="Repstream" \
 
 FROM service AS producer
 COPY --from=producer-packages /opt/repstream /opt/repstream
-COPY --from=code /app/lib /app/lib
+COPY --from=code /app/of/producer /app/lib
 ENV REPSTREAM_METRICS_PORT=8001
 EXPOSE 8001
 CMD ["produce", "--help"]
 
 FROM service AS store
 COPY --from=store-packages /opt/repstream /opt/repstream
-COPY --from=code /app/lib /app/lib
+COPY --from=code /app/of/store /app/lib
 ENV REPSTREAM_METRICS_PORT=8003
 EXPOSE 8003
 CMD ["store"]
@@ -93,7 +98,7 @@ RUN install -d -o 10001 -g 10001 /reports
 USER 10001:10001
 COPY --from=monitor-packages /opt/repstream /opt/repstream
 COPY models /app/models
-COPY --from=code /app/lib /app/lib
+COPY --from=code /app/of/monitor /app/lib
 ENV REPSTREAM_HOST=0.0.0.0 REPSTREAM_PORT=8080 REPSTREAM_REPORTS=/reports REPSTREAM_MODELS=/app/models
 EXPOSE 8080
 VOLUME /reports
@@ -103,7 +108,7 @@ CMD ["monitor"]
 FROM service AS predictor
 COPY --from=predictor-packages /opt/repstream /opt/repstream
 COPY models /app/models
-COPY --from=code /app/lib /app/lib
+COPY --from=code /app/of/predictor /app/lib
 ENV REPSTREAM_METRICS_PORT=8002 REPSTREAM_MODELS=/app/models
 EXPOSE 8002
 CMD ["predict"]

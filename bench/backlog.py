@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from repstream.kafka import KafkaConnection, ensure_topics
-from repstream.messages import SAMPLES
-from repstream.recording import Recording
+from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.messages.topics import SAMPLES
+from repstream.recordings.recording import Recording
 
 PACKET_SAMPLES = 10
 _ORIGIN_S = 1_763_700_000.0

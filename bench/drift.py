@@ -1,6 +1,6 @@
 """How well faults are found: many seeded runs over recordings of people that nothing was learned from.
 
-Each run is one device's wear as `training.wear` draws it: sessions in random order, the watch sitting a little
+Each run is one device's wear as `training.alarms.wear` draws it: sessions in random order, the watch sitting a little
 differently each time. A fault is put in by the producer's own code, in the midst of a session. Time is event
 time: hours of wear take minutes. The same rows go to the alarms of the monitor, to Evidently's drift test with
 its own defaults over a buffered window, and to two dummies.
@@ -17,23 +17,24 @@ from typing import Any
 
 import numpy as np
 
-from monitor.evidently_checks import data_drift
-from monitor.reference import Reference, load_reference
-from producer.inject import parse_fault
-from producer.injector import Injector
-from repstream.device_drift import Array, Calibration, DeviceDrift
-from repstream.drift_model import DriftModel, load_drift
+from monitor.drift.checks import data_drift
+from monitor.drift.reference import Reference, load_reference
+from producer.faults.injector import Injector
+from producer.faults.parse import parse_fault
+from repstream.alarms.files import DriftModel, load_drift
+from repstream.alarms.recogniser import VARIANTS
+from repstream.alarms.sums import Calibration, DeviceDrift
+from repstream.arrays import FloatArray
 from repstream.errors import ModelError
-from repstream.model import Model, load_model
-from repstream.recording import Recording
-from repstream.signal_recogniser import VARIANTS
-from repstream.signal_summary import EVERY_S
-from repstream.windows import cut
-from training.calibrate import FALSE_ALARMS_A_DAY, learn
+from repstream.features.summary import EVERY_S
+from repstream.recognition.model import Model, load_model
+from repstream.recordings.recording import Recording
+from repstream.windows.cut import cut
+from training.alarms.calibrate import FALSE_ALARMS_A_DAY, learn
+from training.alarms.recogniser import HOP
+from training.alarms.wear import ROWS_AN_HOUR, Judge, follow, resample, sessions
 from training.recipes import find_recipe
-from training.recogniser import HOP
 from training.train import without_labels
-from training.wear import ROWS_AN_HOUR, Judge, follow, resample, sessions
 
 Progress = Callable[[str], None]
 Figures = dict[str, Any]
@@ -157,7 +158,7 @@ def drift(progress: Progress, hours: float = 24.0, runs: int = 4, processes: int
 
 
 def _catalogue() -> list[Recording]:
-    from repstream.catalogue import resolve
+    from repstream.recordings.catalogue import resolve
 
     return resolve(["spar/*"])
 
@@ -292,12 +293,12 @@ def _evidently(task: tuple[_Knowledge, Reference, float, int]) -> tuple[int, int
     """Evidently's test on stable wear: how often it began to say "drift", how often it did, of how many hours."""
     known, reference, hours, seed = task
     model = known.judge
-    rows: list[Array] = []
+    rows: list[FloatArray] = []
     at_s, began, drifted, tests = 0.0, 0, 0, 0
     was = False
     for session in sessions(known.recordings, np.random.default_rng(seed)):
         windows = cut(session, model.window, HOP)
-        features: Array = model.features.compute(windows.values, windows.sides)
+        features: FloatArray = model.features.compute(windows.values, windows.sides)
         for row in features:
             at_s += EVERY_S
             rows = [*rows[-_EVIDENTLY_ROWS + 1 :], row]

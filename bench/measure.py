@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 
 from bench.backlog import fill
-from repstream import messages
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
+from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RepstreamError
-from repstream.features import FEATURE_SETS
-from repstream.kafka import KafkaConnection, ensure_topics
-from repstream.messages import PREDICTIONS
-from repstream.model import default_models_dir, installed_libraries
-from repstream.windows import cut
+from repstream.features.sets import FEATURE_SETS
+from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.messages import messages
+from repstream.messages.topics import PREDICTIONS
+from repstream.processes.ports import free_port
+from repstream.recognition.model import default_models_dir, installed_libraries
+from repstream.recordings.catalogue import resolve
+from repstream.windows.cut import cut
 from training.recipes import find_recipe
 from training.train import train
 

@@ -17,16 +17,17 @@ import msgspec
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from repstream import messages
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
+from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RepstreamError
-from repstream.kafka import KafkaConnection, ensure_topics
-from repstream.messages import PREDICTIONS, Prediction, prediction_id
-from repstream.model import Model
-from repstream.recording import Recording
-from repstream.scoring import score
-from repstream.signal_summary import every, summarise
+from repstream.features.summary import every, summarise
+from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.messages import fields
+from repstream.messages.messages import Prediction, prediction_id
+from repstream.messages.topics import PREDICTIONS
+from repstream.processes.ports import free_port
+from repstream.recognition.model import Model
+from repstream.recognition.scoring import score
+from repstream.recordings.recording import Recording
 
 Progress = Callable[[str], None]
 Figures = dict[str, Any]
@@ -103,7 +104,7 @@ def fill(connection: KafkaConnection, model: Model, recordings: Sequence[Recordi
                 predicted_at=end,
             )
             producer.send(
-                PREDICTIONS, key=device.encode(), value=messages.encode(prediction), timestamp_ms=int(end * 1e3)
+                PREDICTIONS, key=device.encode(), value=fields.encode(prediction), timestamp_ms=int(end * 1e3)
             )
     producer.flush()
     producer.close()
@@ -118,7 +119,7 @@ def _story(recording: Recording, model: Model) -> Iterator[Prediction]:
     for i, (features, row) in enumerate(zip(scores.features.tolist(), scores.probabilities.tolist(), strict=True)):
         top = int(np.argmax(row))
         yield Prediction(
-            messages.VERSION,
+            fields.VERSION,
             "",
             recording.device,
             recording.session,

@@ -16,9 +16,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from predictor.service import Predictor, PredictorSettings
-from repstream.kafka import KafkaConnection
-from repstream.messages import SAMPLES
-from repstream.model import load_model
+from repstream.kafka.connection import KafkaConnection
+from repstream.messages.topics import SAMPLES
+from repstream.recognition.model import load_model
 
 _BATCH = PredictorSettings().batch_packets
 

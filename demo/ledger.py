@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from demo.roster import Roster
-from predictor.engine import Engine, FinishedWindows, Partition
-from repstream import messages
+from predictor.engine.engine import Engine, FinishedWindows, Partition
+from repstream.arrays import FloatArray
 from repstream.errors import MessageError
-from repstream.messages import Packet, Prediction, decode_packet, prediction_id
-from repstream.model import Model
-from repstream.recording import FloatArray, Recording
-from repstream.scoring import score
+from repstream.messages.messages import Prediction, prediction_id
+from repstream.messages.packet import Packet, check_values, decode_packet, packet_values
+from repstream.recognition.model import Model
+from repstream.recognition.scoring import score
+from repstream.recordings.recording import Recording
 
 TOLERANCE = 1e-9
 """How far probabilities of stream and batch may lie apart."""
@@ -97,7 +98,7 @@ def expected_by_engine(
 
     def advance() -> None:
         packets = [packet for packet, _, _ in batch]
-        values = messages.packet_values(packets)
+        values = packet_values(packets)
         required.update(
             _rows(engine.advance(packets, [b[1] for b in batch], [b[2] for b in batch], values, 0.0), model)
         )
@@ -108,7 +109,7 @@ def expected_by_engine(
             continue
         try:
             packet = decode_packet(record.value or b"", record.key, record.timestamp)
-            messages.check_values(messages.packet_values([packet]))
+            check_values(packet_values([packet]))
         except MessageError:
             continue  # the predictor sets it aside, too
         batch.append((packet, partitions.setdefault(record.partition, Partition()), record.offset))

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from demo.roster import Roster
-from producer.schedule import AS_FAST_AS_POSSIBLE, Timeline
-from repstream.grid import GRID_HZ
-from repstream.messages import Prediction
+from producer.replay.plan import AS_FAST_AS_POSSIBLE, Timeline
+from repstream.messages.messages import Prediction
+from repstream.windows.grid import GRID_HZ
 
 # The live percentiles are of the newest so many; the summary's are of all.
 _RECENT = 2_000

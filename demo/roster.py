@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from producer.injector import Injector
-from producer.schedule import ProducerSettings, Session, Timeline, plan_replay
-from repstream.recording import Recording
-from repstream.truth import WHOLE, counts
-from repstream.windows import cut
+from producer.faults.injector import Injector
+from producer.replay.plan import ProducerSettings, Session, Timeline, plan_replay
+from repstream.recordings.recording import Recording
+from repstream.windows.cut import cut
+from repstream.windows.truth import WHOLE, counts
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,16 +31,17 @@ from demo.roster import Roster
 from demo.services import start
 from demo.topics import Backlog, PredictionReader, ask, predictor_counts, read_all
 from demo.verdicts import EVERY_S, found_by, verdicts
-from producer.schedule import AS_FAST_AS_POSSIBLE, ProducerSettings
-from repstream.catalogue import catalogue, resolve
-from repstream.children import Child
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import HOST, free_port
+from producer.replay.plan import AS_FAST_AS_POSSIBLE, ProducerSettings
+from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RecordingError, RepstreamError
-from repstream.kafka import KafkaConnection, ensure_topics
-from repstream.kafka_records import decoded
-from repstream.messages import PREDICTIONS, SAMPLES, decode_prediction
-from repstream.model import Model, default_models_dir, find_model, load_model
+from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.records import decoded
+from repstream.messages.messages import decode_prediction
+from repstream.messages.topics import PREDICTIONS, SAMPLES
+from repstream.processes.children import Child
+from repstream.processes.ports import HOST, free_port
+from repstream.recognition.model import Model, default_models_dir, find_model, load_model
+from repstream.recordings.catalogue import catalogue, resolve
 
 GROUP = "repstream-demo"
 MONITOR_GROUP = "repstream-demo-monitor"

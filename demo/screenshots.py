@@ -21,11 +21,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo.services import start
 from demo.topics import ask
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import HOST, free_port
+from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RepstreamError
-from repstream.tables import write_recording
+from repstream.processes.ports import HOST, free_port
+from repstream.recordings.catalogue import resolve
+from repstream.recordings.tables import write_recording
 
 FLAGS = (
     "--headless",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from repstream.children import Child
+from repstream.processes.children import Child
 
 # What the demo's own options decide must not be decided again by the environment.
 _KEPT_ENVIRONMENT = ("REPSTREAM_LOG_LEVEL",)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.live import Percentiles
-from repstream.spar import EXERCISES
+from repstream.recordings.spar import EXERCISES
 
 # Title, the table's frame and head, "… and N more", three lines below, and the cursor's.
 _LINES_AROUND_ROWS = 11

@@ -1,4 +1,4 @@
-"""What a demo reads from Kafka and from its predictor's metrics; imports repstream.kafka."""
+"""What a demo reads from Kafka and from its predictor's metrics; imports repstream.kafka.connection."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from repstream.embedded_process import HOST
 from repstream.errors import BrokerError, RepstreamError
-from repstream.kafka import KafkaConnection, translated
-from repstream.kafka_records import decoded
-from repstream.messages import PREDICTIONS, SAMPLES, Prediction, decode_prediction
+from repstream.kafka.connection import KafkaConnection, translated
+from repstream.kafka.records import decoded
+from repstream.messages.messages import Prediction, decode_prediction
+from repstream.messages.topics import PREDICTIONS, SAMPLES
+from repstream.processes.ports import HOST
 
 _POLL_MS = 100
 _READ_TIMEOUT_S = 30.0

@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from demo.topics import ask
-from repstream.children import Child
 from repstream.errors import RepstreamError
+from repstream.processes.children import Child
 
 # The monitor reads at once what the predictor has committed, and looks at it every so often.
 EVERY_S = 2.0

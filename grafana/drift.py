@@ -21,7 +21,7 @@ from grafana.panels import (
     states,
     thresholds,
 )
-from monitor.evidently_checks import CONFIDENCE_THRESHOLD, DRIFTED_SHARE, FEATURE_THRESHOLD, LABELS_THRESHOLD
+from monitor.drift.checks import CONFIDENCE_THRESHOLD, DRIFTED_SHARE, FEATURE_THRESHOLD, LABELS_THRESHOLD
 
 SHARE_COLOURS = thresholds((DRIFTED_SHARE / 2, WARNING), (DRIFTED_SHARE, BAD))
 SCORE = 'repstream_feature_drift_score{feature=~"$feature"}'

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from monitor.alarm_book import AlarmBook
-from monitor.device_watch import SIGNS
-from monitor.ledger import LedgerSums
-from monitor.passes import PassResult
-from monitor.state import ODD, MonitorState
-from repstream.messages import ALARM_CAUSES, ALARM_SCOPES, LEDGER_FATES
+from monitor.alarms.book import AlarmBook
+from monitor.alarms.devices import SIGNS
+from monitor.drift.passes import PassResult
+from monitor.drift.state import ODD, MonitorState
+from monitor.ledger_sums import LedgerSums
+from repstream.messages.messages import ALARM_CAUSES, ALARM_SCOPES, LEDGER_FATES
 
 
 class MonitorMetrics:

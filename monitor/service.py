@@ -21,20 +21,20 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from monitor.alarm_book import AlarmBook
-from monitor.device_watch import DeviceWatch
-from monitor.fleet_watch import FleetWatch
-from monitor.ledger import Ledgers, LedgerSums
+from monitor.alarms.book import AlarmBook
+from monitor.alarms.devices import DeviceWatch
+from monitor.alarms.fleet import FleetWatch
+from monitor.alarms.others import OtherModels
+from monitor.drift.passes import PassResult, PassWorker
+from monitor.drift.state import MonitoringSettings, MonitorState, Table
+from monitor.ledger_sums import Ledgers, LedgerSums
 from monitor.live.drift import DriftHistory
 from monitor.live.feed import Feed
 from monitor.metrics import MonitorMetrics
-from monitor.other_models import OtherModels
-from monitor.passes import PassResult, PassWorker
-from monitor.state import MonitoringSettings, MonitorState, Table
-from repstream import messages, state_topic
-from repstream.drift_model import DriftModel
+from repstream.alarms.files import DriftModel
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
-from repstream.kafka import (
+from repstream.kafka import state_topic
+from repstream.kafka.connection import (
     KafkaConnection,
     KafkaConsumer,
     OffsetAndMetadata,
@@ -45,20 +45,12 @@ from repstream.kafka import (
     translated,
     wait_for_broker,
 )
-from repstream.kafka_records import decoded, reason_of
-from repstream.messages import (
-    ALARMS,
-    LABELS,
-    LEDGER,
-    MONITOR_GROUP,
-    PREDICTIONS,
-    PREDICTOR_GROUP,
-    Alarm,
-    LabelInterval,
-    Prediction,
-)
-from repstream.model import Model
-from repstream.state_topic import TOPIC_CONFIG, Pointer, topic_of
+from repstream.kafka.records import decoded, reason_of
+from repstream.kafka.state_topic import TOPIC_CONFIG, Pointer, topic_of
+from repstream.messages import fields, messages
+from repstream.messages.messages import Alarm, LabelInterval, Prediction
+from repstream.messages.topics import ALARMS, LABELS, LEDGER, MONITOR_GROUP, PREDICTIONS, PREDICTOR_GROUP
+from repstream.recognition.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +97,7 @@ class MonitorSettings:
 class _Place(msgspec.Struct, omit_defaults=True):
     """The text that goes with a committed offset: from where the windows can be read again.
 
-    Of predictions it also holds the `repstream.state_topic.Pointer` to what is known of the devices.
+    Of predictions it also holds the `repstream.kafka.state_topic.Pointer` to what is known of the devices.
     """
 
     read_from: int
@@ -461,7 +453,7 @@ class Monitor:
                 producer.send(
                     ALARMS,
                     key=alarm.id.encode(),
-                    value=messages.encode(alarm),
+                    value=fields.encode(alarm),
                     # Kafka refuses what is dated more than an hour ahead, as a device's clock can be.
                     timestamp_ms=int(min(alarm.ended or alarm.raised, wall) * 1e3),
                 )

@@ -19,7 +19,7 @@ import socket
 import time
 
 from repstream.errors import SettingsError
-from repstream.private import FILE_MODE, open_runtime_folder
+from repstream.processes.private import FILE_MODE, open_runtime_folder
 
 _MOST = 1000
 # Once can be a predictor of this name that was started anew while we were being stopped. The client also tells a

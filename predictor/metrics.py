@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from predictor.engine import Counts
-from repstream.messages import REJECT_REASONS
+from predictor.engine.engine import Counts
+from repstream.messages.fields import REJECT_REASONS
 
 # From a packet that is predicted at once to a backlog of half a minute.
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -21,14 +21,15 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits
 
-from predictor import state_topic
-from predictor.engine import Engine, FinishedWindows, Partition, Shape
+from predictor import restore as state_topic
+from predictor.engine.engine import Engine, FinishedWindows, Partition, Shape
+from predictor.engine.ledger import Refused, refused_packet
 from predictor.instance import Instance
-from predictor.ledger import Refused, refused_packet
 from predictor.metrics import PredictorMetrics
-from repstream import messages
+from repstream.arrays import FloatArray
 from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
-from repstream.kafka import (
+from repstream.features.summary import every, summarise
+from repstream.kafka.connection import (
     WAIT_MS,
     ConsumerGroupMetadata,
     ConsumerRebalanceListener,
@@ -47,22 +48,14 @@ from repstream.kafka import (
     wait_for_broker,
     was_fenced,
 )
-from repstream.kafka_records import UnreadableRecord, reason_of
-from repstream.log_limit import LimitedLog
-from repstream.messages import (
-    DEAD_LETTER,
-    LEDGER,
-    PREDICTIONS,
-    PREDICTOR_GROUP,
-    SAMPLES,
-    LedgerEntry,
-    Packet,
-    Prediction,
-)
-from repstream.model import Model
-from repstream.recording import FloatArray
-from repstream.signal_summary import every, summarise
-from repstream.state_topic import TOPIC_CONFIG, Pointer, topic_of
+from repstream.kafka.records import UnreadableRecord, reason_of
+from repstream.kafka.state_topic import TOPIC_CONFIG, Pointer, topic_of
+from repstream.messages import fields, messages
+from repstream.messages.messages import LedgerEntry, Prediction
+from repstream.messages.packet import Packet, check_values, decode_packet, packet_values, plausible
+from repstream.messages.topics import DEAD_LETTER, LEDGER, PREDICTIONS, PREDICTOR_GROUP, SAMPLES
+from repstream.recognition.model import Model
+from repstream.service.log_limit import LimitedLog
 
 log = logging.getLogger(__name__)
 
@@ -441,7 +434,7 @@ class Predictor:
         sources: list[Any] = []
         rejected: list[tuple[Any, MessageError]] = []
         refused: list[tuple[int, Partition, Refused]] = []
-        decode = messages.decode_packet
+        decode = decode_packet
         for tp, got in records.items():
             held = self._assigned[tp]
             for record in got:
@@ -456,14 +449,14 @@ class Predictor:
                 partitions.append(held.partition)
                 offsets.append(record.offset)
                 sources.append(record)
-        values = messages.packet_values(packets)
-        if not messages.plausible(values):
+        values = packet_values(packets)
+        if not plausible(values):
             keep = []
             position = 0
             for i, packet in enumerate(packets):
                 n = len(packet.accel)
                 try:
-                    messages.check_values(values[position : position + n])
+                    check_values(values[position : position + n])
                     keep.append(i)
                 except MessageError as error:
                     refused.append((i, partitions[i], Refused(n, packet.device, packet.session, packet.seq)))
@@ -473,7 +466,7 @@ class Predictor:
             packets = [packets[i] for i in keep]
             partitions = [partitions[i] for i in keep]
             offsets = [offsets[i] for i in keep]
-            values = messages.packet_values(packets)
+            values = packet_values(packets)
             refused.sort(key=lambda letter: letter[0])
             refused = [(bisect.bisect_left(keep, i), partition, letter) for i, partition, letter in refused]
         return _Batch(packets, partitions, offsets, values, rejected, refused)
@@ -494,7 +487,7 @@ class Predictor:
                 producer.send(
                     PREDICTIONS,
                     key=prediction.device.encode(),
-                    value=messages.encode(prediction),
+                    value=fields.encode(prediction),
                     timestamp_ms=min(int(prediction.end * 1e3), latest_ms),
                 )
             for record, error in rejected:
@@ -516,7 +509,7 @@ class Predictor:
                 held.ledger_told = last or time.monotonic() - held.ledger_at_s >= _LEDGER_S
                 if held.ledger_told:
                     self._send_ledger(producer, tp, held)
-                text = messages.encode(held.pointer).decode() if held.pointer else ""
+                text = fields.encode(held.pointer).decode() if held.pointer else ""
                 offsets[tp] = OffsetAndMetadata(held.next_offset, text, -1)
             producer.send_offsets_to_transaction(offsets, self._membership)
         for tp in moved:
@@ -542,7 +535,7 @@ class Predictor:
             samples=self._engine.ledger(held.partition),
             gaps=held.partition.ledger.gaps,
         )
-        producer.send(LEDGER, key=messages.ledger_key(group, tp.partition), value=messages.encode(entry))
+        producer.send(LEDGER, key=messages.ledger_key(group, tp.partition), value=fields.encode(entry))
         held.ledger_at_s = time.monotonic()
 
     def _checkpoint_due(self, held: _Assigned) -> bool:
@@ -562,7 +555,7 @@ class Predictor:
         labels = self.model.labels
         return [
             Prediction(
-                v=messages.VERSION,
+                v=fields.VERSION,
                 id=messages.prediction_id(device, session, index),
                 device=device,
                 session=session,

@@ -18,12 +18,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from producer.inject import Fault, parse_fault
-from producer.pace import Pace
+from producer.faults.parse import Fault, parse_fault
+from producer.replay.pace import Pace
 from repstream.errors import BrokerError, MessageError, SettingsError
-from repstream.kafka import KafkaConnection, KafkaConsumer, KafkaProducer, ensure_topics, translated
-from repstream.kafka_records import reason_of
-from repstream.messages import CONTROL, ControlCommand, ProducerStatus, decode_control, encode
+from repstream.kafka.connection import KafkaConnection, KafkaConsumer, KafkaProducer, ensure_topics, translated
+from repstream.kafka.records import reason_of
+from repstream.messages.fields import encode
+from repstream.messages.messages import ControlCommand, ProducerStatus, decode_control
+from repstream.messages.topics import CONTROL
 
 log = logging.getLogger(__name__)
 

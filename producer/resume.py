@@ -1,4 +1,4 @@
-"""What the log holds of the sessions about to be replayed; imports schedule and repstream.kafka.
+"""What the log holds of the sessions about to be replayed; imports schedule and repstream.kafka.connection.
 
 A producer that was killed starts the normal way: it reads `samples` and `labels`, finds how far each
 session got and goes on from there. So nothing is kept outside of Kafka, and a session is in the log
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from producer.schedule import Delivered, LogState, ProducerSettings, Wearer
-from repstream.kafka import KafkaConnection, translated
-from repstream.messages import LABELS, SAMPLES
-from repstream.recording import Recording
+from producer.replay.plan import Delivered, LogState, ProducerSettings, Wearer
+from repstream.kafka.connection import KafkaConnection, translated
+from repstream.messages.topics import LABELS, SAMPLES
+from repstream.recordings.recording import Recording
 
 _POLL_MS = 250
 _SAY_EVERY_S = 5.0

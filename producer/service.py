@@ -13,10 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from producer.control import Control, LiveFaults
 from producer.metrics import ProducerMetrics
-from producer.pace import Pace
-from producer.replay import Outgoing, ReplayState, messages, paced
-from producer.resume import read_log
-from producer.schedule import (
+from producer.replay.messages import Outgoing, ReplayState, messages, paced
+from producer.replay.pace import Pace
+from producer.replay.plan import (
     AS_FAST_AS_POSSIBLE,
     EMPTY_LOG,
     LogState,
@@ -26,8 +25,9 @@ from producer.schedule import (
     plan_replay,
     wearers_of,
 )
+from producer.resume import read_log
 from repstream.errors import BrokerError, BrokerUnavailableError, SettingsError
-from repstream.kafka import (
+from repstream.kafka.connection import (
     DEFAULT_PARTITIONS,
     KafkaConnection,
     KafkaProducer,
@@ -35,8 +35,8 @@ from repstream.kafka import (
     translated,
     wait_for_broker,
 )
-from repstream.messages import LABELS, SAMPLES
-from repstream.recording import Recording
+from repstream.messages.topics import LABELS, SAMPLES
+from repstream.recordings.recording import Recording
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Repstream: live exercise recognition from wearable motion sensors, on Apache Kafka.
 
 This package is the vocabulary that the services share; it imports none of them
-(``repstream.cli`` does, inside the command that runs one).
+(``cli`` does, inside the command that runs one).
 """
 
 __version__ = "0.1.0"

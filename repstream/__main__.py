@@ -1,5 +1,5 @@
-"""``python -m repstream`` is the command ``repstream``."""
+"""``python -m repstream`` is the command ``repstream``, which stands above this package."""
 
-from repstream.cli import main
+import runpy
 
-main()
+runpy.run_module("cli", run_name="__main__")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from repstream.messages import ALARMS, PREDICTIONS
+from repstream.messages.topics import ALARMS, PREDICTIONS
 
 REJECTED = ("unreadable", "refused")
 

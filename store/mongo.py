@@ -16,10 +16,10 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReplaceOne, 
 from pymongo import errors as mongo_errors
 from pymongo.collection import Collection
 
-from repstream import messages
 from repstream.errors import SettingsError
-from repstream.messages import Alarm, Prediction
-from store.model import (
+from repstream.messages import fields
+from repstream.messages.messages import Alarm, Prediction
+from store.interface import (
     AlarmQuery,
     PredictionQuery,
     RefusedRowError,
@@ -64,7 +64,7 @@ _Document = Mapping[str, Any]
 
 
 class MongoStore:
-    """A database of MongoDB; see `store.model.Store` for the methods.
+    """A database of MongoDB; see `store.interface.Store` for the methods.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class MongoStore:
             wanted["end"] = span
         for row in self._found("predictions", wanted, "end", query.newest):
             row.setdefault("features", [])
-            yield Prediction(v=messages.VERSION, **row)
+            yield Prediction(v=fields.VERSION, **row)
 
     def alarms(self, query: AlarmQuery) -> Iterator[Alarm]:
         """Yield alarms by when they were raised."""

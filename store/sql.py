@@ -41,11 +41,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, DropIndex, DropTable
 from sqlalchemy.types import JSON
 
-from repstream import messages
 from repstream.errors import SettingsError
-from repstream.messages import Alarm, Prediction
-from repstream.private import FILE_MODE, FOLDER_MODE
-from store.model import (
+from repstream.messages import fields
+from repstream.messages.messages import Alarm, Prediction
+from repstream.processes.private import FILE_MODE, FOLDER_MODE
+from store.interface import (
     AlarmQuery,
     PredictionQuery,
     RefusedRowError,
@@ -119,7 +119,7 @@ _Where = list[ColumnElement[bool]]
 
 
 class _SqlStore(ABC):
-    """What SQLite and PostgreSQL have in common; see `store.model.Store` for the methods."""
+    """What SQLite and PostgreSQL have in common; see `store.interface.Store` for the methods."""
 
     _insert: Any  # the dialect's own, which knows ON CONFLICT
     _before_writing: tuple[str, ...]
@@ -194,7 +194,7 @@ class _SqlStore(ABC):
             where.append(columns.end < query.to_s)
         for row in self._rows(_ordered(PREDICTIONS, "end", where, query.newest)):
             row["features"] = row["features"] or []
-            yield Prediction(v=messages.VERSION, **row)
+            yield Prediction(v=fields.VERSION, **row)
 
     def alarms(self, query: AlarmQuery) -> Iterator[Alarm]:
         """Yield alarms by when they were raised."""

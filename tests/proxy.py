@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from repstream.embedded_process import HOST, free_port
+from repstream.processes.ports import HOST, free_port
 
 _CHUNK_BYTES = 65_536
 

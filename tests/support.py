@@ -16,14 +16,15 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import numpy.typing as npt
 
-from repstream import spar
-from repstream.grid import GridResampler, Run
-from repstream.recording import AXES, Recording, Side
+from repstream.arrays import FloatArray, IntArray
+from repstream.recordings import spar
+from repstream.recordings.axes import AXES, Side
+from repstream.recordings.recording import Recording
+from repstream.windows.grid import GridResampler, Run
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+FloatArray = FloatArray
+IntArray = IntArray
 
 HEADER = ("time", *AXES)
 
@@ -78,7 +79,7 @@ def exercising(subject: str, labels: str, seconds: float = 8.0, tilt: float = 0.
 
 
 def spar_recordings(*patterns: str) -> list[Recording]:
-    from repstream.catalogue import resolve
+    from repstream.recordings.catalogue import resolve
 
     return resolve([f"spar/{p}" for p in patterns])
 
@@ -136,7 +137,7 @@ class Outcome:
 
 def cli(*args: object, env: Mapping[str, str] | None = None) -> Outcome:
     """Run ``repstream`` in this process, from its very entry point, with no REPSTREAM_ variable but `env`'s."""
-    from repstream.cli import main
+    from cli.app import main
 
     variables = {k: v for k, v in os.environ.items() if not k.startswith("REPSTREAM_")}
     variables |= {"COLUMNS": "200", "NO_COLOR": "1", **(env or {})}

@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.alarm_book import AlarmBook
-from repstream.messages import Alarm, AlarmCause
+from monitor.alarms.book import AlarmBook
+from repstream.messages.messages import Alarm, AlarmCause
 
 
 def alarm(number: int, cause: AlarmCause = "rotated", scope: str = "device", ended: float | None = None) -> Alarm:

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repstream.device_drift import DeviceDrift
-from repstream.drift_model import load_drift
-from repstream.model import load_model
-from repstream.recording import Recording
-from repstream.signal_recogniser import VARIANTS, pack
-from repstream.tables import write_recording
+from repstream.alarms.files import load_drift
+from repstream.alarms.recogniser import VARIANTS, pack
+from repstream.alarms.sums import DeviceDrift
+from repstream.recognition.model import load_model
+from repstream.recordings.recording import Recording
+from repstream.recordings.tables import write_recording
 from tests.drifting import with_faults
 from tests.support import exercising, failure, success
-from training.calibrate import FALSE_ALARMS_A_DAY, set_thresholds
-from training.recogniser import HOP, fit_recogniser, summaries_of
-from training.wear import Wear, follow, sessions
+from training.alarms.calibrate import FALSE_ALARMS_A_DAY, set_thresholds
+from training.alarms.recogniser import HOP, fit_recogniser, summaries_of
+from training.alarms.wear import Wear, follow, sessions
 
 HOURS = 1
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from repstream.catalogue import catalogue, resolve
 from repstream.errors import RecordingError
-from repstream.tables import write_recording
+from repstream.recordings.catalogue import catalogue, resolve
+from repstream.recordings.tables import write_recording
 from tests.support import failure, make_recording, success
 
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
+from cli.app import app
 from repstream import __version__
-from repstream.cli import app
-from repstream.tables import write_recording
+from repstream.recordings.tables import write_recording
 from tests.support import cli, failure, make_recording, success
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,7 +106,7 @@ def test_no_help_imports_what_only_running_needs() -> None:
     program = f"""
 import contextlib, io, sys
 import typer
-from repstream.cli import app
+from cli.app import app
 def walk(words, command):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         app([*words, "--help"], prog_name="repstream")

@@ -15,14 +15,15 @@ from demo.live import Live, Percentiles, Rate
 from demo.roster import Roster
 from demo.run import Sent
 from demo.verdicts import has_seen_all
-from producer.inject import parse_fault
-from producer.replay import messages
-from producer.schedule import ProducerSettings, plan_replay
-from repstream.messages import SAMPLES, Prediction, prediction_id
-from repstream.model import Model, load_model
-from repstream.recording import Recording
-from repstream.scoring import score
-from repstream.truth import TRANSITION
+from producer.faults.parse import parse_fault
+from producer.replay.messages import messages
+from producer.replay.plan import ProducerSettings, plan_replay
+from repstream.messages.messages import Prediction, prediction_id
+from repstream.messages.topics import SAMPLES
+from repstream.recognition.model import Model, load_model
+from repstream.recognition.scoring import score
+from repstream.recordings.recording import Recording
+from repstream.windows.truth import TRANSITION
 from tests.support import cli, make_recording
 
 WINDOW, HOP = 151, 25

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repstream.device_drift import MOST, Array, Calibration, Change, DeviceDrift, N
+from repstream.alarms.sums import MOST, Calibration, Change, DeviceDrift, N
+from repstream.arrays import FloatArray
 
 LEVEL, THRESHOLD, QUIET = 2.5, 35.0, -5.0
 EVERY_S = 1.5
@@ -20,13 +21,13 @@ variants = st.integers(0, N - 1)
 quarters = st.integers(-80, 160).map(lambda n: n / 4)  # exact in floating point, so that sums are, too
 
 
-def row(variant: int = 0, value: float = QUIET) -> Array:
+def row(variant: int = 0, value: float = QUIET) -> FloatArray:
     evidence = np.full(N, QUIET)
     evidence[variant] = value
     return evidence
 
 
-def follow(rows: Sequence[Array], exercises: Sequence[str] | str = "ROW") -> list[tuple[int, Change]]:
+def follow(rows: Sequence[FloatArray], exercises: Sequence[str] | str = "ROW") -> list[tuple[int, Change]]:
     """Give a new device its windows, one each 1.5 s; return each verdict with the number of its window."""
     device = DeviceDrift()
     found = []
@@ -169,7 +170,7 @@ def test_evidence_before_the_sum_was_at_zero_does_not_count() -> None:
 # A wearer's own past
 
 
-def exercise_of(value: float, windows: int, variant: int = 6) -> list[Array]:
+def exercise_of(value: float, windows: int, variant: int = 6) -> list[FloatArray]:
     return [row(variant, value)] * windows
 
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.device_watch import FORGET_S, SIGNS, DeviceWatch
+from monitor.alarms.devices import FORGET_S, SIGNS, DeviceWatch
 from repstream.errors import MessageError
-from repstream.messages import Alarm, Prediction, decode_alarm, encode
-from repstream.recording import AXES
+from repstream.messages.fields import encode
+from repstream.messages.messages import Alarm, Prediction, decode_alarm
+from repstream.recordings.axes import AXES
 from tests.drifting import T0_S, drift_model, model, sent_for
 from tests.support import spar_recordings
 

@@ -10,13 +10,13 @@ import pytest
 import typer
 from prometheus_client import CollectorRegistry
 
+from cli.app import app
 from monitor.metrics import MonitorMetrics
 from predictor.metrics import PredictorMetrics
-from producer.inject import FAULTS
+from producer.faults.parse import FAULTS
 from producer.metrics import ProducerMetrics
-from repstream import messages
-from repstream.cli import app
-from repstream.features import FEATURE_SETS
+from repstream.features.sets import FEATURE_SETS
+from repstream.messages import fields, messages, packet
 from store.metrics import StoreMetrics
 from store.sql import ALARMS, PREDICTIONS
 from training.recipes import RECIPES
@@ -62,7 +62,7 @@ def test_every_command_is_in_the_readme() -> None:
         assert f"`repstream {name}`" in readme or f"`repstream {name} " in readme, name
 
 
-@pytest.mark.parametrize("kind", [messages.Packet, messages.LabelInterval, messages.Prediction])
+@pytest.mark.parametrize("kind", [packet.Packet, messages.LabelInterval, messages.Prediction])
 def test_every_field_of_a_message_is_documented(kind: type[msgspec.Struct]) -> None:
     page = text_of("docs/messages.md")
     for field in msgspec.structs.fields(kind):
@@ -71,7 +71,7 @@ def test_every_field_of_a_message_is_documented(kind: type[msgspec.Struct]) -> N
 
 def test_every_reason_of_a_dead_letter_is_documented() -> None:
     page = text_of("docs/messages.md")
-    for reason in messages.REJECT_REASONS:
+    for reason in fields.REJECT_REASONS:
         assert f"`{reason}`" in page, reason
 
 

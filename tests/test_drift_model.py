@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repstream.drift_model import CARD_FILE, NUMBERS_FILE, load_drift, save_drift
+from repstream.alarms.files import CARD_FILE, NUMBERS_FILE, load_drift, save_drift
+from repstream.alarms.recogniser import VARIANTS, pack, unpack
 from repstream.errors import ModelError
-from repstream.model import Model
-from repstream.signal_recogniser import VARIANTS, pack, unpack
+from repstream.recognition.model import Model
 from tests.drifting import drift_model, model, sent_for
 from tests.support import failure, spar_recordings
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor import checkpoint
-from predictor.engine import Counts, Engine, Partition, Shape
+from predictor.engine import checkpoint
+from predictor.engine.engine import Counts, Engine, Partition, Shape
 from repstream.errors import MessageError
-from repstream.messages import Packet, packet_values
-from repstream.recording import Recording
-from repstream.spar import recordings
-from repstream.windows import cut
+from repstream.messages.packet import Packet, packet_values
+from repstream.recordings.recording import Recording
+from repstream.recordings.spar import recordings
+from repstream.windows.cut import cut
 
 WINDOW, HOP = 151, 25
 SHAPE = Shape(WINDOW, HOP, 1_000_000)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repstream.errors import FeatureError
-from repstream.features import DEFAULT_FEATURE_SET, FEATURE_SETS, feature_set
-from repstream.recording import AXES, SIDE_CODES
-from repstream.windows import cut
+from repstream.features.sets import DEFAULT_FEATURE_SET, FEATURE_SETS, feature_set
+from repstream.recordings.axes import AXES, SIDE_CODES
+from repstream.windows.cut import cut
 from tests.support import FloatArray, make_recording, spar_named
 
 # As in the contract, section 3.

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import evidently_checks as checks
-from monitor.fleet_watch import ACCURACY_DROP, FleetWatch
-from monitor.passes import PassResult
-from repstream.messages import Alarm, AlarmCause
+from monitor.alarms.fleet import ACCURACY_DROP, FleetWatch
+from monitor.drift import checks
+from monitor.drift.passes import PassResult
+from repstream.messages.messages import Alarm, AlarmCause
 from tests.test_alarm_book import alarm
 
 USUAL = 0.9

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repstream.grid import GRID_US, RATE_ESTIMATE_SAMPLES, GridResampler, Run
+from repstream.windows.grid import GRID_US, RATE_ESTIMATE_SAMPLES, GridResampler, Run
 from tests.support import FloatArray, IntArray, joined, noise, on_grid, pieces, same_bits, sinusoid
 
 EPOCH_US = 1_763_700_000_000_000

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from producer.inject import EXAMPLE, FAULTS, describe_faults, parse_fault
-from producer.replay import Outgoing, ReplayState, messages
-from producer.schedule import ProducerSettings, plan_replay
-from repstream.cli import app
+from cli.app import app
+from producer.faults.parse import EXAMPLE, FAULTS, describe_faults, parse_fault
+from producer.replay.messages import Outgoing, ReplayState, messages
+from producer.replay.plan import ProducerSettings, plan_replay
 from repstream.errors import MessageError, SettingsError
-from repstream.messages import REJECT_REASONS, decode_packet, packet_values
-from repstream.recording import Recording
+from repstream.messages.fields import REJECT_REASONS
+from repstream.messages.packet import decode_packet, packet_values
+from repstream.recordings.recording import Recording
 from tests.test_schedule import NOW_US, make_recording, packets_of, read_back, times_of
 
 # Kinds that change what is sent of a recording without labels; label-shift has its own tests.

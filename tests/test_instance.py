@@ -13,7 +13,7 @@ import pytest
 
 from predictor.instance import Instance
 from repstream.errors import SettingsError
-from repstream.private import open_runtime_folder
+from repstream.processes.private import open_runtime_folder
 
 HOST = socket.gethostname()
 

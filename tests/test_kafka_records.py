@@ -17,7 +17,7 @@ from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.structs import TopicPartition
 
-from repstream.kafka_records import (
+from repstream.kafka.records import (
     MAX_UNPACKED_BYTES,
     UnreadableRecord,
     _GuardedFetcher,

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from monitor.ledger import Ledgers
-from predictor import checkpoint
-from predictor.engine import Engine, FinishedWindows, Partition, Shape
-from predictor.ledger import Refused, refused_packet, session_key
+from monitor.ledger_sums import Ledgers
+from predictor.engine import checkpoint
+from predictor.engine.engine import Engine, FinishedWindows, Partition, Shape
+from predictor.engine.ledger import Refused, refused_packet, session_key
 from repstream.errors import MessageError
-from repstream.messages import LEDGER_FATES, MAX_PACKET_BYTES, LedgerEntry, Packet, decode_ledger, encode, packet_values
+from repstream.messages.fields import encode
+from repstream.messages.messages import LEDGER_FATES, LedgerEntry, decode_ledger
+from repstream.messages.packet import MAX_PACKET_BYTES, Packet, packet_values
 
 WINDOW, HOP = 20, 8
 ORIGIN_S = 1_763_700_000.0

@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.live.columns import guess_columns, guess_units
+from monitor.drift.reference import Current, load_reference
 from monitor.live.drift import DriftHistory
 from monitor.live.feed import Arrival, Feed
 from monitor.live.hub import Hub, View
 from monitor.live.samples import KEPT_S, SampleRings, strip_of
 from monitor.live.traffic import Traffic
 from monitor.live.views import Sources, WearerView, latencies
-from monitor.reference import Current, load_reference
-from repstream.messages import LabelInterval, Packet, Prediction, ProducerStatus
-from repstream.model import load_model
+from repstream.messages.messages import LabelInterval, Prediction, ProducerStatus
+from repstream.messages.packet import Packet
 from repstream.palette import EXERCISE_COLOURS, FURTHER_COLOURS, colour, colours, ink_on
+from repstream.recognition.model import load_model
+from repstream.recordings.columns import guess_columns, guess_units
 
 T0 = 1_763_700_000.0
 MODEL = ("ABD", "ROW")

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from repstream.log_limit import LimitedLog
+from repstream.service.log_limit import LimitedLog
 
 log = logging.getLogger("repstream.tests.flood")
 

@@ -11,29 +11,29 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from repstream.errors import MessageError
-from repstream.messages import (
+from repstream.messages.fields import REJECT_REASONS, UNREADABLE, encode
+from repstream.messages.messages import (
+    Alarm,
+    LabelInterval,
+    Prediction,
+    decode_alarm,
+    decode_label,
+    decode_prediction,
+    prediction_id,
+)
+from repstream.messages.packet import (
     MAX_ACCEL_G,
     MAX_AHEAD_S,
     MAX_GYRO_DPS,
-    MAX_MESSAGE_BYTES,
     MAX_PACKET_BYTES,
-    REJECT_REASONS,
-    UNREADABLE,
-    Alarm,
-    LabelInterval,
     Packet,
-    Prediction,
     check_values,
-    decode_alarm,
-    decode_label,
     decode_packet,
-    decode_prediction,
-    encode,
     known_side,
     packet_times_us,
     packet_values,
-    prediction_id,
 )
+from repstream.messages.topics import MAX_MESSAGE_BYTES
 
 KEY = b"spar-s01-left"
 # The example of the contract, section 4.

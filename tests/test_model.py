@@ -22,9 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from repstream import estimators
 from repstream.errors import FeatureError, ModelError
-from repstream.model import (
+from repstream.recognition import estimators
+from repstream.recognition.model import (
     LIBRARIES,
     SHIPPED_CARDS,
     SHIPPED_DIR,
@@ -35,9 +35,9 @@ from repstream.model import (
     load_model,
     sha256,
 )
-from repstream.scoring import score
-from repstream.spar import recordings
-from repstream.windows import cut
+from repstream.recognition.scoring import score
+from repstream.recordings.spar import recordings
+from repstream.windows.cut import cut
 from tests.support import exercising, failure, success
 from training.recipes import find_recipe
 from training.train import train
@@ -179,7 +179,7 @@ def test_a_pickled_model_never_runs_from_a_folder_that_nobody_named(
     trap = tmp_path / "sprung"
     as_a_pickle(models, Trap(trap))
     monkeypatch.delenv("REPSTREAM_MODELS", raising=False)
-    monkeypatch.setattr("repstream.model.SHIPPED_DIR", models)
+    monkeypatch.setattr("repstream.recognition.model.SHIPPED_DIR", models)
     with pytest.raises(ModelError) as error:
         load_model("tiny")
     assert str(error.value) == (
@@ -200,7 +200,7 @@ def test_models_in_the_current_folder_are_not_run(
     (models / "tiny").rename(models / model)
     monkeypatch.chdir(tmp_path)
     # With its own model in the way of a stranger's, each would go on and on.
-    monkeypatch.setattr("repstream.model.SHIPPED_DIR", tmp_path / "release")
+    monkeypatch.setattr("repstream.recognition.model.SHIPPED_DIR", tmp_path / "release")
     line = command.format(file="spar/s01-left-ROW-1", out=tmp_path / "out.csv").split()
     assert failure(*line, "--model", model).startswith(f"there is no model {model!r} in {tmp_path / 'release'} (there")
     assert not trap.exists()
@@ -299,7 +299,7 @@ def test_a_model_in_the_place_of_the_shipped_one_is_refused(models: Path, monkey
     assert {"spar/1": card_digest(json.loads((SHIPPED / "spar" / "1" / "card.json").read_text()))} == SHIPPED_CARDS
     (models / "tiny").rename(models / "spar")
     assert load_model("spar", models).name == "tiny"  # in a folder of the user's own
-    monkeypatch.setattr("repstream.model.SHIPPED_DIR", models.resolve())
+    monkeypatch.setattr("repstream.recognition.model.SHIPPED_DIR", models.resolve())
     assert refused(models, "spar") == (
         f"{models / 'spar' / '1' / 'card.json'}: this is not the model that this release came with; fetch the release "
         "anew, or keep a model of your own under another name or in a folder given by --models-dir"
@@ -473,7 +473,7 @@ def test_the_linear_models_probabilities_are_those_of_scikit_learn_to_the_bit(n:
 def test_a_service_with_the_shipped_model_does_not_wait_for_scikit_learn() -> None:
     """It takes 2 s to import, and longer where all services start at once."""
     code = (
-        "import sys, numpy\nfrom repstream.model import load_model\n"
+        "import sys, numpy\nfrom repstream.recognition.model import load_model\n"
         "load_model('spar').predict(numpy.zeros((1, 105)))\nassert 'sklearn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

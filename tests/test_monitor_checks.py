@@ -17,12 +17,12 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
-from monitor import evidently_checks as checks
-from monitor.reference import Current, Reference, load_reference, read_reference
+from monitor.drift import checks
+from monitor.drift.reference import Current, Reference, load_reference, read_reference
 from repstream.errors import FeatureError, ModelError
-from repstream.model import Model, load_model
-from repstream.recording import Recording
-from repstream.scoring import score
+from repstream.recognition.model import Model, load_model
+from repstream.recognition.scoring import score
+from repstream.recordings.recording import Recording
 from tests.support import FloatArray, spar_recordings
 
 SHIFTED = "gyro_x_q90"
@@ -377,7 +377,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
 
 def test_importing_is_quick_and_evidently_never_reports_home() -> None:
     program = (
-        "import os, sys; os.environ.pop('DO_NOT_TRACK', None); import monitor.evidently_checks; "
+        "import os, sys; os.environ.pop('DO_NOT_TRACK', None); import monitor.drift.checks; "
         "assert os.environ['DO_NOT_TRACK'] == '1'; assert not {'evidently', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

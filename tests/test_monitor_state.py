@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.state import MonitoringSettings, MonitorState
+from monitor.drift.state import MonitoringSettings, MonitorState
 from repstream.errors import SettingsError
-from repstream.messages import LabelInterval, Prediction
+from repstream.messages.messages import LabelInterval, Prediction
 
 NOW = 1_763_700_600.0
 T0 = 1_763_700_000.0  # a multiple of 60 s: the start of a monitoring window

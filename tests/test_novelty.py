@@ -7,14 +7,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from repstream.features import feature_set
-from repstream.novelty import NEIGHBOURS, Novelty, projected
-from repstream.recording import Recording
-from repstream.signal_recogniser import LARGEST
+from repstream.alarms.novelty import NEIGHBOURS, Novelty, projected
+from repstream.alarms.recogniser import LARGEST
+from repstream.features.sets import feature_set
+from repstream.recordings.recording import Recording
 from tests.drifting import FloatArray, drift_model, model
 from tests.support import exercising, spar_recordings
+from training.alarms.novelty import fit_novelty, scaled
 from training.dataset import build_dataset
-from training.novelty import fit_novelty, scaled
 
 
 def plane(points: list[tuple[float, float]], usual: float = 1.0, far: float = 4.0) -> Novelty:

@@ -18,30 +18,21 @@ import pytest
 from kafka import errors as kafka_errors
 from prometheus_client import CollectorRegistry
 
-from monitor.reference import load_reference
+from monitor.drift.reference import load_reference
 from monitor.service import Monitor, MonitorSettings
 from predictor.service import Predictor, PredictorSettings
-from repstream import messages
-from repstream.catalogue import resolve
 from repstream.errors import BrokerError
-from repstream.kafka import TopicPartition
-from repstream.messages import (
-    ALARMS,
-    DEAD_LETTER,
-    LABELS,
-    PREDICTIONS,
-    SAMPLES,
-    Alarm,
-    LabelInterval,
-    Prediction,
-    decode_alarm,
-    encode,
-)
-from repstream.model import Model, load_model
-from repstream.recording import Recording
-from store.model import AlarmQuery, PredictionQuery
+from repstream.kafka.connection import TopicPartition
+from repstream.messages import messages
+from repstream.messages.fields import encode
+from repstream.messages.messages import Alarm, LabelInterval, Prediction, decode_alarm
+from repstream.messages.topics import ALARMS, DEAD_LETTER, LABELS, LEDGER, PREDICTIONS, SAMPLES
+from repstream.recognition.model import Model, load_model
+from repstream.recordings.catalogue import resolve
+from repstream.recordings.recording import Recording
+from store.interface import AlarmQuery, PredictionQuery
 from store.open import open_store
-from store.sink import Sink, SinkSettings
+from store.service import Sink, SinkSettings
 from tests.broker.test_predictor import packets_of
 from tests.drifting import drift_model, sent_for
 from tests.failing_kafka import Calls, Clock, Connection, Log, log_of
@@ -86,7 +77,7 @@ def each_failing(names: Sequence[str], errors: Errors, is_answer_lost: bool) -> 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repstream.kafka.time.sleep", lambda _s: None)
+    monkeypatch.setattr("repstream.kafka.connection.time.sleep", lambda _s: None)
 
 
 # The predictor
@@ -220,7 +211,7 @@ def watched(model: Model) -> dict[str, list[tuple[int, bytes, bytes]]]:
         for who in (turned, well)
     ]
     labels = [(i, label.device.encode(), encode(label)) for i, label in enumerate(intervals)]
-    return {PREDICTIONS: predictions, LABELS: labels, ALARMS: [], messages.LEDGER: []}
+    return {PREDICTIONS: predictions, LABELS: labels, ALARMS: [], LEDGER: []}
 
 
 def watch(log: Log, calls: Calls, model: Model, worker: NoPasses) -> Monitor:
@@ -308,8 +299,8 @@ def keep(log: Log, calls: Calls, url: str) -> tuple[list[Prediction], list[Alarm
 
 @pytest.fixture
 def quick_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.sink.time", Clock(0.5))
-    monkeypatch.setattr("store.sink._POLL_RECORDS", 10)
+    monkeypatch.setattr("store.service.time", Clock(0.5))
+    monkeypatch.setattr("store.service._POLL_RECORDS", 10)
 
 
 @done_or_not

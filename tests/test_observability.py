@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from repstream import observability
 from repstream.errors import BrokerUnavailableError
-from repstream.kafka import KafkaConnection, keep_working, wait_for_broker
-from repstream.observability import Heartbeat, serve_metrics
+from repstream.kafka.connection import KafkaConnection, keep_working, wait_for_broker
+from repstream.service import http as observability
+from repstream.service.http import Heartbeat, serve_metrics
 from tests.support import ended, many_files, soon
 
 HALF = b"GET /metrics HTTP/1.1\r\nX-Slow: "

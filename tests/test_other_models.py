@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from monitor.other_models import SILENT_S, OtherModels
-from repstream.messages import Alarm
+from monitor.alarms.others import SILENT_S, OtherModels
+from repstream.messages.messages import Alarm
 
 T0 = 1_763_700_000.0
 

@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.control import Control, LiveFaults
-from producer.inject import parse_fault
-from producer.pace import Pace
-from producer.replay import Outgoing, ReplayState, messages, paced
-from producer.schedule import ProducerSettings, ReplayPlan, Timeline, plan_replay
+from producer.faults.parse import parse_fault
+from producer.replay.messages import Outgoing, ReplayState, messages, paced
+from producer.replay.pace import Pace
+from producer.replay.plan import ProducerSettings, ReplayPlan, Timeline, plan_replay
 from repstream.errors import SettingsError
-from repstream.kafka import KafkaConnection
-from repstream.messages import LABELS, SAMPLES, ControlCommand, decode_label, decode_packet, packet_values
+from repstream.kafka.connection import KafkaConnection
+from repstream.messages.messages import ControlCommand, decode_label
+from repstream.messages.packet import decode_packet, packet_values
+from repstream.messages.topics import LABELS, SAMPLES
 from tests.support import exercising, make_recording, spar_recordings
 
 START_S = 1_763_700_000.0

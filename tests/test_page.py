@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
+from monitor.drift.passes import PassWorker
+from monitor.live.upload_worker import Question, answer
 from monitor.live.uploads import MOST_BYTES, Uploads
 from monitor.page.access import HEADER, Access, RateLimit, RefusedError, is_loopback
+from monitor.page.app import close_app, create_app
 from monitor.page.routes import STATIC
-from monitor.passes import PassWorker
-from monitor.reports import ReportMaker
+from monitor.reports.maker import ReportMaker
 from monitor.service import Monitor, MonitorSettings
-from monitor.upload_worker import Question, answer
-from monitor.web import close_app, create_app
 from repstream.errors import RecordingError, SettingsError
-from repstream.kafka import KafkaConnection
-from repstream.model import load_model
+from repstream.kafka.connection import KafkaConnection
+from repstream.recognition.model import load_model
 from tests.support import make_recording, rows_of, write_csv
 
 TOKEN = "a-token-of-some-length"

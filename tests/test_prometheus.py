@@ -16,9 +16,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import classification, live, pipeline
 from grafana.generate import FOLDER, generate
-from monitor.evidently_checks import CONFIDENCE_THRESHOLD, DRIFTED_SHARE, FEATURE_THRESHOLD, LABELS_THRESHOLD
-from repstream.model import load_model
+from monitor.drift.checks import CONFIDENCE_THRESHOLD, DRIFTED_SHARE, FEATURE_THRESHOLD, LABELS_THRESHOLD
 from repstream.palette import EXERCISE_COLOURS
+from repstream.recognition.model import load_model
 from tests.promql import (
     PROMETHEUS,
     ROOT,

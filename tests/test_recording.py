@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from repstream.errors import RecordingError
-from repstream.recording import Recording, nominal_rate_hz
+from repstream.recordings.recording import Recording, nominal_rate_hz
 from tests.support import make_recording
 
 

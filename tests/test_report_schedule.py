@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.reference import Current, Reference
-from monitor.report_schedule import ReportSchedule
-from monitor.reports import ReportMaker
+from monitor.drift.reference import Current, Reference
+from monitor.reports.maker import ReportMaker
+from monitor.reports.schedule import ReportSchedule
 from repstream.errors import SettingsError
 from tests.test_alarm_book import alarm
 from tests.test_reports import FAILS, SLEEPS, WRITES, made_up, maker, until

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.reference import Current, Reference
-from monitor.reports import BusyError, ReportError, ReportMaker, UnknownReportError
-from repstream.truth import TRANSITION
+from monitor.drift.reference import Current, Reference
+from monitor.reports.maker import BusyError, ReportError, ReportMaker, UnknownReportError
+from repstream.windows.truth import TRANSITION
 
 LABELS = ("ABD", "PEN", "ROW")
 # Stand-ins for the worker: they take its arguments, DATA OUT SECONDS.

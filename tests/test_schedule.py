@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.replay import TICK_S, Outgoing, ReplayState, messages, paced
-from producer.resume import LogReader
-from producer.schedule import (
+from producer.replay.messages import TICK_S, Outgoing, ReplayState, messages, paced
+from producer.replay.plan import (
     AS_FAST_AS_POSSIBLE,
     Delivered,
     LogState,
@@ -24,17 +23,12 @@ from producer.schedule import (
     Timeline,
     plan_replay,
 )
+from producer.resume import LogReader
 from repstream.errors import SettingsError
-from repstream.messages import (
-    LABELS,
-    SAMPLES,
-    Packet,
-    decode_label,
-    decode_packet,
-    packet_times_us,
-    packet_values,
-)
-from repstream.recording import Recording
+from repstream.messages.messages import decode_label
+from repstream.messages.packet import Packet, decode_packet, packet_times_us, packet_values
+from repstream.messages.topics import LABELS, SAMPLES
+from repstream.recordings.recording import Recording
 
 NOW_US = 1_763_700_000_123_457
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from repstream.features import FEATURE_SETS
-from repstream.model import load_model
-from repstream.tables import write_recording
-from repstream.windows import cut
+from repstream.features.sets import FEATURE_SETS
+from repstream.recognition.model import load_model
+from repstream.recordings.tables import write_recording
+from repstream.windows.cut import cut
 from tests.support import exercising, failure, make_recording, spar_named, success
 
 MODEL = load_model("spar", Path(__file__).resolve().parents[1] / "models")

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from demo.ledger import expected_by_engine
 from demo.roster import Roster
-from producer.inject import FAULTS, parse_fault
-from producer.replay import Outgoing, ReplayState, messages
-from producer.schedule import ProducerSettings, plan_replay
-from repstream import spar
-from repstream.messages import LABELS, SAMPLES, decode_label, packet_values
-from repstream.model import load_model
-from repstream.motion_shape import MIRROR
-from repstream.recording import FloatArray, Recording
+from producer.faults.parse import FAULTS, parse_fault
+from producer.replay.messages import Outgoing, ReplayState, messages
+from producer.replay.plan import ProducerSettings, plan_replay
+from repstream.arrays import FloatArray
+from repstream.features.motion_shape import MIRROR
+from repstream.messages.messages import decode_label
+from repstream.messages.packet import packet_values
+from repstream.messages.topics import LABELS, SAMPLES
+from repstream.recognition.model import load_model
+from repstream.recordings import spar
+from repstream.recordings.recording import Recording
 from tests.test_schedule import NOW_US, make_recording, packets_of, read_back, times_of
 
 ARM = make_recording(1000, "arm")  # 20 s

@@ -9,10 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repstream.errors import ModelError
-from repstream.messages import ALARM_CAUSES
-from repstream.recording import Recording
-from repstream.signal_recogniser import (
+from repstream.alarms.recogniser import (
     FAULT_VARIANTS,
     LARGEST,
     VARIANTS,
@@ -23,7 +20,10 @@ from repstream.signal_recogniser import (
     squash,
     unpack,
 )
-from repstream.signal_summary import NAMES
+from repstream.errors import ModelError
+from repstream.features.summary import NAMES
+from repstream.messages.messages import ALARM_CAUSES
+from repstream.recordings.recording import Recording
 from tests.drifting import FloatArray, drift_model, summaries, with_faults
 from tests.support import spar_recordings
 

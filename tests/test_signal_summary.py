@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repstream.motion_shape import MIRROR
-from repstream.recording import AXES, SIDE_CODES
-from repstream.signal_summary import EVERY_S, NAMES, every, summarise
-from repstream.windows import WINDOW_SAMPLES, cut
+from repstream.features.motion_shape import MIRROR
+from repstream.features.summary import EVERY_S, NAMES, every, summarise
+from repstream.recordings.axes import AXES, SIDE_CODES
+from repstream.windows.cut import WINDOW_SAMPLES, cut
 from tests.support import FloatArray, noise, sinusoid, spar_recordings
 
 N = WINDOW_SAMPLES

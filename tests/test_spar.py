@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repstream import spar
-from repstream.spar import EXERCISES
+from repstream.recordings import spar
+from repstream.recordings.spar import EXERCISES
 from tests.support import failure, spar_named
 
 

@@ -28,11 +28,11 @@ import msgspec
 import pytest
 import sqlalchemy
 
-from repstream.embedded_process import free_port
 from repstream.errors import SettingsError
-from repstream.messages import ALARM_CAUSES, Alarm, Prediction, prediction_id
+from repstream.messages.messages import ALARM_CAUSES, Alarm, Prediction, prediction_id
+from repstream.processes.ports import free_port
 from store import sql
-from store.model import AlarmQuery, PredictionQuery, RefusedRowError, Store, StoreError, StoreUnavailableError
+from store.interface import AlarmQuery, PredictionQuery, RefusedRowError, Store, StoreError, StoreUnavailableError
 from store.open import open_store, shown
 from tests.mongo_server import mongo_server
 from tests.postgres_server import postgres_server, programs

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repstream.errors import RecordingError
-from repstream.recording import AXES, Recording
-from repstream.tables import SourceFormat, read_recording, write_recording, write_table
+from repstream.recordings.axes import AXES
+from repstream.recordings.recording import Recording
+from repstream.recordings.tables import SourceFormat, read_recording, write_recording, write_table
 from tests.support import HEADER, failure, make_recording, rows_of, success, write_csv
 
 ENDINGS = [".csv", ".parquet"]

@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.naive_bayes import GaussianNB
 
-from repstream import estimators
 from repstream.errors import ModelError, RecordingError, RepstreamError, SettingsError
-from repstream.features import feature_set
-from repstream.model import load_model, sha256
-from repstream.recording import SIDE_CODES, Recording
-from repstream.tables import write_recording
-from repstream.truth import TRANSITION
-from repstream.windows import cut
+from repstream.features.sets import feature_set
+from repstream.recognition import estimators
+from repstream.recognition.model import load_model, sha256
+from repstream.recordings.axes import SIDE_CODES
+from repstream.recordings.recording import Recording
+from repstream.recordings.tables import write_recording
+from repstream.windows.cut import cut
+from repstream.windows.truth import TRANSITION
 from tests.support import exercising, failure, make_recording, noise, success
 from training.dataset import build_dataset
 from training.evaluate import leave_one_subject_out
@@ -171,7 +172,7 @@ def test_a_recipe_whose_classifier_cannot_be_stored_writes_nothing(tmp_path: Pat
         trained(tmp_path, recipe=recipe)
     assert str(refused.value) == (
         "a model that holds sklearn.naive_bayes.GaussianNB (by ObjectNode) cannot be stored: only types listed in "
-        "repstream/estimators.py can; choose another recipe, or add the type there"
+        "repstream/recognition/estimators.py can; choose another recipe, or add the type there"
     )
     assert not (tmp_path / "m").exists()
 

@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 
 from demo.ledger import compare as compare_with_roster
 from demo.roster import Roster
+from monitor.drift.passes import compare
+from monitor.drift.reference import load_reference
+from monitor.drift.state import MonitoringSettings, MonitorState
 from monitor.live.feed import Feed
-from monitor.passes import compare
-from monitor.reference import load_reference
-from monitor.state import MonitoringSettings, MonitorState
-from producer.replay import messages
-from producer.schedule import ProducerSettings, plan_replay
+from producer.replay.messages import messages
+from producer.replay.plan import ProducerSettings, plan_replay
 from repstream.errors import SettingsError
-from repstream.messages import LABELS, LabelInterval, Prediction, prediction_id
-from repstream.model import load_model
-from repstream.recording import Recording
-from repstream.truth import TRANSITION, LabelTimeline, counts
-from repstream.windows import cut
+from repstream.messages.messages import LabelInterval, Prediction, prediction_id
+from repstream.messages.topics import LABELS
+from repstream.recognition.model import load_model
+from repstream.recordings.recording import Recording
+from repstream.windows.cut import cut
+from repstream.windows.truth import TRANSITION, LabelTimeline, counts
 from tests.support import make_recording
 
 WINDOW, HOP = 151, 25

@@ -23,17 +23,17 @@ import pytest
 from flask import Flask, request
 
 from monitor.live import uploads as live_uploads
+from monitor.live.upload_worker import Question
 from monitor.live.uploads import NoRoomError, Uploads
-from monitor.server import WebServer
-from monitor.upload_worker import Question
+from monitor.page.server import WebServer
 from repstream.errors import RecordingError
-from repstream.kafka import KafkaConnection
+from repstream.kafka.connection import KafkaConnection
 from tests.support import make_recording, rows_of, soon, write_csv
 
 # Starts the worker from a process that is small itself, and tells the most that it had resident, kB.
 _MEASURE = """
 import os, subprocess, sys
-worker = subprocess.Popen([sys.executable, "-m", "monitor.upload_worker", "120"], stdin=0, stdout=1)
+worker = subprocess.Popen([sys.executable, "-m", "monitor.live.upload_worker", "120"], stdin=0, stdout=1)
 print(os.wait4(worker.pid, 0)[2].ru_maxrss, file=sys.stderr)
 """
 _MOST_RESIDENT_KB = 600_000

@@ -17,17 +17,17 @@ import pytest
 from flask import Flask, redirect, send_file
 from prometheus_client import CollectorRegistry
 
-from monitor import server as web_server
+from monitor.drift.passes import PassWorker
 from monitor.live.hub import MOST_PER_CLIENT, MOST_SUBSCRIBERS, Hub
 from monitor.live.uploads import MOST_BYTES
+from monitor.page import server as web_server
 from monitor.page.access import HEADER, Access
-from monitor.passes import PassWorker
-from monitor.reports import ReportMaker
-from monitor.server import WebServer
+from monitor.page.app import create_app, serve
+from monitor.page.server import WebServer
+from monitor.reports.maker import ReportMaker
 from monitor.service import Monitor, MonitorSettings
-from monitor.web import create_app, serve
-from repstream.kafka import KafkaConnection
-from repstream.model import load_model
+from repstream.kafka.connection import KafkaConnection
+from repstream.recognition.model import load_model
 from tests.support import ended, many_files, soon
 
 VERBS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "BREW", "get")

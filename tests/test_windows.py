@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repstream.recording import Recording
-from repstream.truth import TRANSITION
-from repstream.windows import cut, first_index, gather
+from repstream.recordings.recording import Recording
+from repstream.windows.cut import cut, first_index, gather
+from repstream.windows.truth import TRANSITION
 from tests.support import make_recording, noise
 
 

@@ -7,10 +7,11 @@ from functools import cache
 
 import pytest
 
-from monitor.words import Words, describe
-from repstream.messages import ALARM_CAUSES
-from repstream.recording import AXES, Recording
-from repstream.signal_recogniser import VARIANTS
+from monitor.alarms.words import Words, describe
+from repstream.alarms.recogniser import VARIANTS
+from repstream.messages.messages import ALARM_CAUSES
+from repstream.recordings.axes import AXES
+from repstream.recordings.recording import Recording
 from tests.drifting import FloatArray, summaries, variant_number, with_faults
 from tests.support import spar_recordings
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from repstream.arrays import BoolArray, FloatArray, IntArray, SideArray, TextArray
 from repstream.errors import RecordingError
-from repstream.recording import SIDE_CODES, FloatArray, Recording, SideArray
-from repstream.windows import cut
-
-StrArray = npt.NDArray[np.str_]
+from repstream.recordings.axes import SIDE_CODES
+from repstream.recordings.recording import Recording
+from repstream.windows.cut import cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +30,15 @@ class Dataset:
 
     windows: FloatArray
     sides: SideArray
-    labels: StrArray
-    subjects: StrArray
-    recordings: StrArray
-    index: npt.NDArray[np.int64]
+    labels: TextArray
+    subjects: TextArray
+    recordings: TextArray
+    index: IntArray
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def where(self, rows: npt.NDArray[np.bool_]) -> Dataset:
+    def where(self, rows: BoolArray) -> Dataset:
         """Return some of the windows."""
         return Dataset(
             self.windows[rows],

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from repstream.arrays import BoolArray, FloatArray, TextArray
 from repstream.errors import RecordingError
-from repstream.features import feature_set
-from repstream.recording import BoolArray, FloatArray, Recording
-from repstream.truth import TRANSITION, judged
-from training.dataset import Dataset, StrArray, build_dataset
+from repstream.features.sets import feature_set
+from repstream.recordings.recording import Recording
+from repstream.windows.truth import TRANSITION, judged
+from training.dataset import Dataset, build_dataset
 from training.recipes import Recipe, fit
 
 
@@ -43,7 +44,7 @@ class Evaluation:
     recipe: Recipe
     labels: tuple[str, ...]
     data: Dataset
-    predicted: StrArray
+    predicted: TextArray
     probabilities: FloatArray
     window_accuracy: float
     recording_accuracy: float
@@ -109,7 +110,7 @@ def leave_one_subject_out(
     return _summarise(recipe, labels, test, probabilities, cost)
 
 
-def judged_rows(truths: StrArray, labels: Container[str], whose: str) -> BoolArray:
+def judged_rows(truths: TextArray, labels: Container[str], whose: str) -> BoolArray:
     """Tell which windows a model that knows `labels` can be held to, shape (n_windows,).
 
     Raises
@@ -162,7 +163,7 @@ def recording_rows(data: Dataset) -> Iterator[tuple[str, np.ndarray[Any, np.dtyp
         yield name, data.recordings == name
 
 
-def most_frequent(labels: StrArray) -> str:
+def most_frequent(labels: TextArray) -> str:
     """Return the label that most windows of a recording have."""
     names, counts = np.unique(labels, return_counts=True)
     return str(names[counts.argmax()])

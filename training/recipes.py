@@ -17,11 +17,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from repstream.arrays import FloatArray, SideArray, TextArray
 from repstream.errors import SettingsError
-from repstream.features import feature_set
-from repstream.motion_shape import MIRROR
-from repstream.recording import SIDE_CODES, FloatArray, SideArray
-from training.dataset import Dataset, StrArray
+from repstream.features.motion_shape import MIRROR
+from repstream.features.sets import feature_set
+from repstream.recordings.axes import SIDE_CODES
+from training.dataset import Dataset
 
 # How differently two people strap a watch on, degrees about each axis; 10 to 20 score alike.
 ROTATION_SD_DEG = 15.0
@@ -134,7 +135,7 @@ def mirrored_to_left(windows: FloatArray, sides: SideArray) -> FloatArray:
     return windows * np.where(right[:, None], MIRROR, 1.0)[:, :, None]
 
 
-def training_table(recipe: Recipe, data: Dataset, seed: int) -> tuple[FloatArray, StrArray]:
+def training_table(recipe: Recipe, data: Dataset, seed: int) -> tuple[FloatArray, TextArray]:
     """Return features and labels of the windows and of their rotated copies."""
     features = feature_set(recipe.features)
     rng = np.random.default_rng(seed)

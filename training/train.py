@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from repstream import estimators
 from repstream.errors import ModelError, SettingsError
-from repstream.features import feature_set
-from repstream.model import (
+from repstream.features.sets import feature_set
+from repstream.recognition import estimators
+from repstream.recognition.model import (
     CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
@@ -27,8 +27,9 @@ from repstream.model import (
     installed_libraries,
     sha256,
 )
-from repstream.recording import AXES, Recording
-from repstream.tables import write_table
+from repstream.recordings.axes import AXES
+from repstream.recordings.recording import Recording
+from repstream.recordings.tables import write_table
 from training.dataset import build_dataset
 from training.evaluate import Evaluation, judged_rows, leave_one_subject_out, most_frequent, recording_rows
 from training.recipes import ROTATION_SD_DEG, Recipe, fit

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from monitor.evidently_checks import matched_rows
-from monitor.passes import PassResult
-from monitor.reference import Current, Reference
+from monitor.drift.checks import matched_rows
+from monitor.drift.passes import PassResult
+from monitor.drift.reference import Current, Reference
+from repstream.arrays import SingleArray, TextArray
 
 # A quarter of an hour at a pass every five seconds.
 _PASSES = 180
@@ -39,7 +39,7 @@ class PassRow:
 
     number: int
     made_s: float
-    scores: npt.NDArray[np.float32] | None
+    scores: SingleArray | None
 
 
 class DriftHistory:
@@ -109,7 +109,7 @@ def shapes(reference: Reference, current: Current, scores: Mapping[str, float]) 
     return found
 
 
-def shares(labels: tuple[str, ...], answers: npt.NDArray[np.str_]) -> dict[str, float]:
+def shares(labels: tuple[str, ...], answers: TextArray) -> dict[str, float]:
     """Tell how often each label is among some answers, 0–1."""
     n = max(len(answers), 1)
     return {label: round(float((answers == label).sum()) / n, 4) for label in labels}

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from repstream.messages import LabelInterval, Prediction
-from repstream.truth import EDGE_S, WHOLE, LabelTimeline, counts
+from repstream.messages.messages import LabelInterval, Prediction
+from repstream.windows.truth import EDGE_S, WHOLE, LabelTimeline, counts
 
 # Five minutes of a prediction every half second: a label may come so long after what it is about.
 _RECENT = 600

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from repstream.children import Child
+from repstream.processes.children import Child
 
 _GRACE_S = 10.0
 _NICE = 10

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from repstream.messages import Packet, packet_times_us, packet_values
+from repstream.messages.packet import Packet, packet_times_us, packet_values
 
 KEPT_S = 32.0
 """Event time that is kept of a wearer, s: the half minute that is drawn, and what smooth drawing needs."""

@@ -1,4 +1,4 @@
-"""Reads the samples of the wearers that somebody looks at, and of no others; imports repstream.kafka."""
+"""Reads the samples of the wearers that somebody looks at, and of no others; imports repstream.kafka.connection."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 from monitor.live.samples import KEPT_S, SampleRings, strip_of
 from repstream.errors import BrokerError, MessageError
-from repstream.kafka import KafkaConnection, KafkaConsumer, TopicPartition, translated
-from repstream.messages import SAMPLES, decode_packet
+from repstream.kafka.connection import KafkaConnection, KafkaConsumer, TopicPartition, translated
+from repstream.messages.packet import decode_packet
+from repstream.messages.topics import SAMPLES
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""How much flows, how much waits, and which replays can be controlled; imports repstream.kafka."""
+"""How much flows, how much waits, and which replays can be controlled; imports repstream.kafka.connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repstream.errors import BrokerError, BrokerUnavailableError, MessageError
-from repstream.kafka import (
+from repstream.kafka.connection import (
     KafkaConnection,
     KafkaConsumer,
     KafkaProducer,
@@ -18,8 +18,10 @@ from repstream.kafka import (
     ensure_topics,
     translated,
 )
-from repstream.kafka_records import reason_of
-from repstream.messages import CONTROL, SAMPLES, ControlCommand, ProducerStatus, decode_control, encode
+from repstream.kafka.records import reason_of
+from repstream.messages.fields import encode
+from repstream.messages.messages import ControlCommand, ProducerStatus, decode_control
+from repstream.messages.topics import CONTROL, SAMPLES
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Recordings of a visitor's own: looked into, converted, and replayed by a producer beside the monitor.
 
 A file lives in a folder of the monitor's own until it has been replayed or newer ones take its place. What is in it
-is for `monitor.upload_worker` to see, a process of its own with a limit of memory and time. The replay is ``repstream produce`` as a process of its own, behind all others in priority.
+is for `monitor.live.upload_worker` to see, a process of its own with a limit of memory and time. The replay is ``repstream produce`` as a process of its own, behind all others in priority.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import msgspec
 
 from monitor.live.hub import TooManyError
 from monitor.live.replays import Replay
-from monitor.upload_worker import Answer, Question
+from monitor.live.upload_worker import Answer, Question
 from repstream.errors import RecordingError, RepstreamError
-from repstream.kafka import KafkaConnection
-from repstream.tables import ENDINGS
+from repstream.kafka.connection import KafkaConnection
+from repstream.recordings.tables import ENDINGS
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class Uploads:
         """Return the worker's exit status, what it answered, and what it said besides."""
         # -P: no folder that the monitor happens to be started in can stand before our packages. The worker ends by
         # itself at twice the deadline, should we be killed before it is done.
-        command = [sys.executable, "-P", "-m", "monitor.upload_worker", str(int(2 * _DEADLINE_S))]
+        command = [sys.executable, "-P", "-m", "monitor.live.upload_worker", str(int(2 * _DEADLINE_S))]
         with self._lock:
             self._check_open()
             worker = self._worker = subprocess.Popen(

@@ -18,14 +18,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from monitor.drift.passes import PassResult
+from monitor.drift.reference import Current, Reference
 from monitor.live.drift import DriftHistory, shapes, shares
 from monitor.live.feed import Arrival, Feed, Run, Said, Tile, Told, Wearer
 from monitor.live.samples import SampleRings
 from monitor.live.traffic import Traffic
-from monitor.passes import PassResult
-from monitor.reference import Current, Reference
-from repstream.messages import Alarm, ProducerStatus
-from repstream.truth import counts
+from repstream.messages.messages import Alarm, ProducerStatus
+from repstream.windows.truth import counts
 
 encode = msgspec.json.Encoder().encode
 

@@ -12,14 +12,14 @@ from flask import Blueprint, Flask, Request, Response, jsonify, redirect, reques
 from werkzeug.exceptions import HTTPException
 
 from monitor.live.hub import TooManyError
-from monitor.live.live import WEARER, Live
 from monitor.live.uploads import MOST_BYTES, NoRoomError, Uploads
+from monitor.live.wiring import WEARER, Live
 from monitor.page.access import COOKIE, OPEN_PATHS, Access, RateLimit, RefusedError
 from repstream.errors import BrokerError, RecordingError, RepstreamError
-from repstream.messages import ControlCommand, ProducerStatus
+from repstream.messages.messages import ControlCommand, ProducerStatus
 from repstream.palette import colours, ink_on
-from repstream.spar import EXERCISES
-from repstream.truth import TRANSITION
+from repstream.recordings.spar import EXERCISES
+from repstream.windows.truth import TRANSITION
 
 STATIC = Path(__file__).parent / "static"
 VIEWS = ("everyone", "drift", "status")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from repstream.embedded import EmbeddedBroker
+from repstream.broker.broker import EmbeddedBroker
 
 
 @pytest.fixture(scope="session")

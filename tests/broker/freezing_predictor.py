@@ -16,8 +16,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from predictor.service import Predictor, PredictorSettings
-from repstream.kafka import KafkaConnection
-from repstream.model import load_model
+from repstream.kafka.connection import KafkaConnection
+from repstream.recognition.model import load_model
 
 # Two heartbeats: by then its client knows that it has lost its place, which is what made it dangerous.
 _LEARNS_OF_ITS_LOSS_S = 2.0

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from repstream import messages
-from repstream.catalogue import resolve
-from repstream.kafka import KafkaConnection
-from repstream.model import Model
-from repstream.scoring import score
+from repstream.kafka.connection import KafkaConnection
+from repstream.messages import messages, topics
+from repstream.recognition.model import Model
+from repstream.recognition.scoring import score
+from repstream.recordings.catalogue import resolve
 
 MODEL = "spar"
 
@@ -97,7 +97,7 @@ def read_topic(bootstrap_servers: str, topic: str, isolation: str = "read_commit
 
 
 def read_predictions(bootstrap_servers: str) -> list[messages.Prediction]:
-    return [messages.decode_prediction(r.value) for r in read_topic(bootstrap_servers, messages.PREDICTIONS)]
+    return [messages.decode_prediction(r.value) for r in read_topic(bootstrap_servers, topics.PREDICTIONS)]
 
 
 def expected_predictions(names: Sequence[str], model: Model, hop: int | None = None) -> dict[str, np.ndarray[Any, Any]]:

@@ -13,13 +13,13 @@ import pytest
 import yaml
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 
-from repstream.embedded_config import JVM_FLAGS, write_folder
-from repstream.embedded_jars import ensure_kafka, find_java
-from repstream.embedded_process import free_port
+from repstream.broker.config import JVM_FLAGS, write_folder
+from repstream.broker.jars import ensure_kafka, find_java
 from repstream.errors import BrokerError
-from repstream.kafka import KafkaConnection, translated, wait_for_broker
-from repstream.messages import ALARMS, LABELS, LEDGER, PREDICTIONS, SAMPLES
-from repstream.model import load_model
+from repstream.kafka.connection import KafkaConnection, translated, wait_for_broker
+from repstream.messages.topics import ALARMS, LABELS, LEDGER, PREDICTIONS, SAMPLES
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,

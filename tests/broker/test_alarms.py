@@ -12,22 +12,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection, ensure_topics
-from repstream.messages import (
-    ALARMS,
-    LABELS,
-    PREDICTIONS,
-    Alarm,
-    LabelInterval,
-    Prediction,
-    decode_alarm,
-    encode,
-)
-from repstream.model import load_model
-from repstream.scoring import score
+from repstream.broker.broker import EmbeddedBroker
+from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.messages.fields import encode
+from repstream.messages.messages import Alarm, LabelInterval, Prediction, decode_alarm
+from repstream.messages.topics import ALARMS, LABELS, PREDICTIONS
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
+from repstream.recognition.scoring import score
+from repstream.recordings.catalogue import resolve
 from tests.broker.services import (
     MODEL,
     end,

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import pytest
 
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.messages import DEAD_LETTER
-from repstream.model import load_model
+from repstream.broker.broker import EmbeddedBroker
+from repstream.messages.topics import DEAD_LETTER
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,

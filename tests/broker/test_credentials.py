@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from repstream.embedded_config import JVM_FLAGS, write_folder
-from repstream.embedded_jars import ensure_kafka, find_java
-from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection
-from repstream.model import load_model
+from repstream.broker.config import JVM_FLAGS, write_folder
+from repstream.broker.jars import ensure_kafka, find_java
+from repstream.kafka.connection import KafkaConnection
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,

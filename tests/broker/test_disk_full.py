@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.model import load_model
+from repstream.broker.broker import EmbeddedBroker
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,

@@ -24,17 +24,17 @@ from typing import ClassVar
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from repstream import embedded_jars
-from repstream.embedded import AlreadyRunningError, EmbeddedBroker
-from repstream.embedded_process import free_port, process_state
+from repstream.broker import jars as embedded_jars
+from repstream.broker.broker import AlreadyRunningError, EmbeddedBroker
 from repstream.errors import BrokerError
+from repstream.processes.ports import free_port, process_state
 
 pytestmark = pytest.mark.broker
 
 # Programs started here find the same code as this one does, installed or not.
 SETTINGS = ("server.properties", "log4j2.properties", "lock", "bootstrap.checkpoint", "meta.properties")  # no secrets
 ENV = {**os.environ, "PYTHONPATH": str(Path(embedded_jars.__file__).parents[1])}
-CLI = [sys.executable, "-c", "from repstream.cli import main; main()", "broker"]
+CLI = [sys.executable, "-c", "from cli.app import main; main()", "broker"]
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = 30.0) -> bool:
@@ -98,7 +98,7 @@ def parent_script(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
         script = tmp_path / "parent.py"
         script.write_text(
             "import json, signal, sys, time\n"
-            "from repstream.embedded import EmbeddedBroker\n"
+            "from repstream.broker.broker import EmbeddedBroker\n"
             # A shell that ran the tests in the background has them, and this, ignore Ctrl-C.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "broker = EmbeddedBroker.start()\n"

@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from repstream.embedded import EmbeddedBroker
-from repstream.kafka import KafkaConnection, KafkaConsumer, TopicPartition, ensure_topics
+from repstream.broker.broker import EmbeddedBroker
+from repstream.kafka.connection import KafkaConnection, KafkaConsumer, TopicPartition, ensure_topics
 from tests.broker.services import wait_until
 
 pytestmark = pytest.mark.broker

@@ -14,11 +14,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from predictor.service import Predictor, PredictorSettings
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.kafka import KafkaConnection, KafkaConsumer
-from repstream.messages import encode
-from repstream.model import load_model
+from repstream.broker.broker import EmbeddedBroker
+from repstream.kafka.connection import KafkaConnection, KafkaConsumer
+from repstream.messages.fields import encode
+from repstream.recognition.model import load_model
+from repstream.recordings.catalogue import resolve
 from tests.broker.services import MODEL, read_predictions, value_of, wait_until
 from tests.broker.test_predictor import packets_of, send
 

@@ -10,10 +10,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.messages import LEDGER, LEDGER_FATES, SAMPLES, LedgerEntry, decode_ledger
+from repstream.broker.broker import EmbeddedBroker
+from repstream.messages.messages import LEDGER_FATES, LedgerEntry, decode_ledger
+from repstream.messages.topics import LEDGER, SAMPLES
+from repstream.processes.ports import free_port
+from repstream.recordings.catalogue import resolve
 from tests.broker.services import (
     end,
     predict_arguments,

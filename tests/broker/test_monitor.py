@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.model import load_model
+from repstream.broker.broker import EmbeddedBroker
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
+from repstream.recordings.catalogue import resolve
 from tests.broker.services import (
     MODEL,
     end,

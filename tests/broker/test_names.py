@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from repstream.embedded import EmbeddedBroker
+from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import BrokerUnavailableError
-from repstream.kafka import KafkaConnection, cluster_id, translated
-from repstream.model import load_model
+from repstream.kafka.connection import KafkaConnection, cluster_id, translated
+from repstream.recognition.model import load_model
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from repstream import embedded_config, kafka_clients
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_config import _SERVER_PROPERTIES
-from repstream.embedded_process import free_port
+from repstream.broker import config as embedded_config
+from repstream.broker.broker import EmbeddedBroker
+from repstream.broker.config import _SERVER_PROPERTIES
 from repstream.errors import BrokerUnavailableError
-from repstream.kafka import (
+from repstream.kafka import clients as kafka_clients
+from repstream.kafka.connection import (
     KafkaConnection,
     OffsetAndMetadata,
     TopicPartition,
@@ -26,8 +26,9 @@ from repstream.kafka import (
     translated,
     wait_for_broker,
 )
-from repstream.messages import LEDGER, PREDICTIONS, SAMPLES
-from repstream.model import load_model
+from repstream.messages.topics import LEDGER, PREDICTIONS, SAMPLES
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,

@@ -14,11 +14,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from demo.screenshots import DESK, PHONE, chromium, opened
-from repstream import messages
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.recording import Recording
-from repstream.tables import write_recording
+from repstream.broker.broker import EmbeddedBroker
+from repstream.messages import messages, topics
+from repstream.processes.ports import free_port
+from repstream.recordings.recording import Recording
+from repstream.recordings.tables import write_recording
 from tests.broker.services import (
     end,
     healthy,
@@ -147,7 +147,7 @@ def test_the_bands_show_what_the_predictions_and_labels_topics_hold(stage: Stage
     ordered = [i for i in held if i in shown]
     first, last = list(held).index(ordered[0]), list(held).index(ordered[-1])
     assert list(held)[first : last + 1] == ordered, "none between the first and the last is missing"
-    told = [messages.decode_label(r.value) for r in read_topic(stage.bootstrap, messages.LABELS)]
+    told = [messages.decode_label(r.value) for r in read_topic(stage.bootstrap, topics.LABELS)]
     labels = {t.label for t in told if t.device == "left-1"}
     seen = set(page.eval_on_selector_all(".truth", "all => all.map(b => b.dataset.label)"))
     assert seen
@@ -218,9 +218,9 @@ def test_the_replay_is_paused_resumed_and_broken_from_the_page(stage: Stage, see
     page.click("button:has-text('Pause')")
     wait_until(lambda: state_of(page).startswith("Paused"), "the page says that it is paused", 15)
     page.wait_for_timeout(1_000)
-    n = len(read_topic(stage.bootstrap, messages.SAMPLES))
+    n = len(read_topic(stage.bootstrap, topics.SAMPLES))
     page.wait_for_timeout(2_000)
-    assert len(read_topic(stage.bootstrap, messages.SAMPLES)) == n, "nothing is sent in a pause"
+    assert len(read_topic(stage.bootstrap, topics.SAMPLES)) == n, "nothing is sent in a pause"
     page.click("button:has-text('Resume')")
     wait_until(lambda: state_of(page).startswith("Live"), "it is live again", 15)
 

@@ -21,17 +21,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.engine import Engine, Partition
-from predictor.ledger import refused_packet
-from repstream import messages
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection, ensure_topics
-from repstream.messages import DEAD_LETTER, MAX_ACCEL_G, MAX_GYRO_DPS, SAMPLES, Packet, encode
-from repstream.model import Model, load_model
-from repstream.recording import Recording
-from repstream.scoring import score
+from predictor.engine.engine import Engine, Partition
+from predictor.engine.ledger import refused_packet
+from repstream.broker.broker import EmbeddedBroker
+from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.messages import messages
+from repstream.messages.fields import encode
+from repstream.messages.packet import MAX_ACCEL_G, MAX_GYRO_DPS, Packet
+from repstream.messages.topics import DEAD_LETTER, SAMPLES
+from repstream.processes.ports import free_port
+from repstream.recognition.model import Model, load_model
+from repstream.recognition.scoring import score
+from repstream.recordings.catalogue import resolve
+from repstream.recordings.recording import Recording
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,
@@ -317,13 +319,13 @@ def test_whatever_decoding_accepts_goes_all_the_way_to_kafka(running: Running, m
             )
             data = encode(packet)
             try:
-                read = messages.decode_packet(data, b"any", int((packet.t0 or 0) * 1e3))
-                messages.check_values(messages.packet_values([read]))
+                read = packet.decode_packet(data, b"any", int((packet.t0 or 0) * 1e3))
+                packet.check_values(packet.packet_values([read]))
             except messages.MessageError:
                 refused_packet(data, b"any")
                 return
             accepted.append(number)
-            values = messages.packet_values([read])
+            values = packet.packet_values([read])
             assert (np.abs(values) <= np.repeat([MAX_ACCEL_G, MAX_GYRO_DPS], 3)).all()
             finished = engine.advance([read], [partition], [seq], values, 0.0)
             features = model.features.compute(finished.values, finished.sides)

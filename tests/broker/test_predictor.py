@@ -14,24 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection, OffsetAndMetadata, ensure_topics, unassigned_partitions
-from repstream.messages import (
-    DEAD_LETTER,
-    PREDICTIONS,
-    SAMPLES,
-    Packet,
-    decode_prediction,
-    encode,
-    packet_times_us,
-    prediction_id,
-)
-from repstream.model import Model, load_model
-from repstream.recording import Recording
-from repstream.state_topic import TOPIC_CONFIG, topic_of
-from repstream.tables import write_recording
+from repstream.broker.broker import EmbeddedBroker
+from repstream.kafka.connection import KafkaConnection, OffsetAndMetadata, ensure_topics, unassigned_partitions
+from repstream.kafka.state_topic import TOPIC_CONFIG, topic_of
+from repstream.messages.fields import encode
+from repstream.messages.messages import decode_prediction, prediction_id
+from repstream.messages.packet import Packet, packet_times_us
+from repstream.messages.topics import DEAD_LETTER, PREDICTIONS, SAMPLES
+from repstream.processes.ports import free_port
+from repstream.recognition.model import Model, load_model
+from repstream.recordings.catalogue import resolve
+from repstream.recordings.recording import Recording
+from repstream.recordings.tables import write_recording
 from tests.broker.services import (
     MODEL,
     assert_stream_equals_batch,

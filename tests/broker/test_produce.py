@@ -18,23 +18,17 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from producer.inject import parse_fault
-from producer.schedule import AS_FAST_AS_POSSIBLE, ProducerSettings
+from producer.faults.parse import parse_fault
+from producer.replay.plan import AS_FAST_AS_POSSIBLE, ProducerSettings
 from producer.service import Producer, ProduceSummary, run_producer
-from repstream.catalogue import resolve
-from repstream.embedded import EmbeddedBroker
+from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import MessageError
-from repstream.kafka import KafkaConnection
-from repstream.messages import (
-    LABELS,
-    SAMPLES,
-    Packet,
-    decode_label,
-    decode_packet,
-    packet_times_us,
-    packet_values,
-)
-from repstream.recording import Recording
+from repstream.kafka.connection import KafkaConnection
+from repstream.messages.messages import decode_label
+from repstream.messages.packet import Packet, decode_packet, packet_times_us, packet_values
+from repstream.messages.topics import LABELS, SAMPLES
+from repstream.recordings.catalogue import resolve
+from repstream.recordings.recording import Recording
 from tests.broker.services import end, read_topic, start_service, wait_until
 
 pytestmark = pytest.mark.broker

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
+from repstream.broker.broker import EmbeddedBroker
+from repstream.processes.ports import free_port
 from tests.broker.services import end, predict_arguments, service, wait_until
 from tests.promql import (
     PROMETHEUS,

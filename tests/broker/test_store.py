@@ -12,12 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from repstream.embedded import EmbeddedBroker
-from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection, ensure_topics
-from repstream.messages import ALARMS, PREDICTIONS, Alarm, Prediction, encode
-from repstream.model import load_model
-from store.model import AlarmQuery, PredictionQuery
+from repstream.broker.broker import EmbeddedBroker
+from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.messages.fields import encode
+from repstream.messages.messages import Alarm, Prediction
+from repstream.messages.topics import ALARMS, PREDICTIONS
+from repstream.processes.ports import free_port
+from repstream.recognition.model import load_model
+from store.interface import AlarmQuery, PredictionQuery
 from store.open import open_store
 from tests.broker.services import (
     MODEL,

@@ -21,10 +21,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from repstream.embedded_process import free_port
-from repstream.kafka import KafkaConnection
-from repstream.messages import PREDICTIONS, SAMPLES, Prediction
-from repstream.model import Model, load_model
+from repstream.kafka.connection import KafkaConnection
+from repstream.messages.messages import Prediction
+from repstream.messages.topics import PREDICTIONS, SAMPLES
+from repstream.processes.ports import free_port
+from repstream.recognition.model import Model, load_model
 from tests.broker.services import assert_stream_equals_batch, expected_predictions, read_predictions, read_topic
 from tests.compose.engine import ROOT, Stack, provide_images, services
 from tests.promql import Question, panel_questions

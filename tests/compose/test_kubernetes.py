@@ -11,8 +11,8 @@ import pytest
 import typer
 import yaml
 
-from repstream.cli import app
-from repstream.messages import SAMPLES
+from cli.app import app
+from repstream.messages.topics import SAMPLES
 from tests.compose.engine import ROOT
 
 MANIFESTS = ROOT / "deploy" / "kubernetes"

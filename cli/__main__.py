@@ -1,0 +1,5 @@
+"""``python -m cli`` is the command ``repstream``."""
+
+from cli.app import main
+
+main()

@@ -1,0 +1,74 @@
+"""``repstream features | score``: recordings to tables, without Kafka."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repstream.service.options import DEFAULT_MODEL, Hop, ModelName, ModelsDir, RecordingNames
+
+Table = Annotated[Path, typer.Option("--out", help="The table to write, .csv or .parquet.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to an application."""
+    app.command("features")(features)
+    app.command("score")(score)
+
+
+def features(
+    recordings: RecordingNames,
+    out: Table,
+    feature_set: Annotated[
+        str | None,
+        typer.Option(help="Feature set by name. Default: the default model's.", envvar="REPSTREAM_FEATURE_SET"),
+    ] = None,
+    window: Annotated[int, typer.Option(min=1, help="Samples a window, at 50 Hz.", envvar="REPSTREAM_WINDOW")] = 151,
+    hop: Annotated[int, typer.Option(min=1, help="Samples from one window's start to the next, at 50 Hz.")] = 151,
+) -> None:
+    """Write the features of recordings, one row a window."""
+    from repstream.features.sets import DEFAULT_FEATURE_SET
+    from repstream.features.sets import feature_set as find
+    from repstream.recognition.scoring import feature_table
+    from repstream.recordings.catalogue import resolve
+    from repstream.recordings.tables import check_ending, write_table
+
+    check_ending(out)
+    chosen = find(feature_set or DEFAULT_FEATURE_SET)
+    chosen.check_window(window)
+    table = feature_table(resolve(recordings), chosen, window, hop)
+    write_table(table, out)
+    _report(len(table["index"]), out, window)
+
+
+def score(
+    recordings: RecordingNames,
+    out: Table,
+    model: ModelName = DEFAULT_MODEL,
+    models_dir: ModelsDir = None,
+    hop: Hop = None,
+) -> None:
+    """Write the predictions of recordings, one row a window: what the stream would predict."""
+    from repstream.recognition.model import load_model
+    from repstream.recognition.scoring import score_table
+    from repstream.recordings.catalogue import resolve
+    from repstream.recordings.tables import check_ending, write_table
+
+    check_ending(out)
+    loaded = load_model(model, models_dir)
+    table = score_table(resolve(recordings), loaded, hop)
+    write_table(table, out)
+    _report(len(table["index"]), out, loaded.window)
+
+
+def _report(n_windows: int, out: Path, window: int) -> None:
+    if n_windows:
+        typer.echo(f"{out}: {n_windows} windows", err=True)
+    else:
+        typer.echo(
+            f"{out}: no windows; a window is {window} samples ({window / 50:.2f} s), and no recording holds so many "
+            "without a gap",
+            err=True,
+        )

@@ -1,0 +1,149 @@
+"""``repstream recordings``: the catalogue, and conversion to the canonical form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from repstream.recordings.axes import AXES, SIDES
+from repstream.recordings.recording import Recording
+from repstream.service.options import JsonOutput
+
+app = typer.Typer(help="List the recordings there are; convert your own.", no_args_is_help=True)
+
+
+def _summary(recording: Recording) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "name": recording.name,
+        "subject": recording.subject,
+        "session": recording.session,
+        "device": recording.device,
+        "side": recording.side,
+        "source": recording.source,
+        "rate_hz": recording.rate_hz,
+        "samples": recording.n_samples,
+        "duration_s": round(recording.duration_s, 3),
+        "labels": sorted({label for _, _, label in recording.label_intervals()}),
+    }
+    if recording.path is not None:
+        entry["path"] = str(recording.path)
+    return entry
+
+
+@app.command("list")
+def list_recordings(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE]…", help="Files, folders or patterns; default: the whole catalogue."),
+    ] = None,
+    as_json: JsonOutput = False,
+) -> None:
+    """List recordings: their names, whose they are, how long."""
+    from repstream.recordings.catalogue import catalogue, resolve
+
+    found = [_summary(r) for r in (resolve(names) if names else catalogue())]
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    table = Table("name", "subject", "side", "rate, Hz", "length, s", "labels", box=None)
+    for entry in found:
+        labels = entry["labels"]
+        assert isinstance(labels, list)
+        table.add_row(
+            str(entry["name"]),
+            str(entry["subject"]),
+            str(entry["side"]),
+            f"{entry['rate_hz']:g}",
+            f"{entry['duration_s']:.1f}",
+            ", ".join(labels),
+        )
+    Console().print(table)
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A CSV or Parquet file.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="The canonical file, .csv or .parquet.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"CANONICAL=NAME: the name in SRC of time, {', '.join(AXES)} or label; repeatable. "
+            "Columns not named keep their canonical names.",
+            metavar="CANONICAL=NAME",
+        ),
+    ] = None,
+    time_unit: Annotated[
+        str,
+        typer.Option(
+            help="Unit of the time column: s, ms, us or ns. An epoch is moved to start at 0.",
+            envvar="REPSTREAM_TIME_UNIT",
+        ),
+    ] = "s",
+    accel_unit: Annotated[
+        str, typer.Option(help="Unit of acceleration: g or m/s2.", envvar="REPSTREAM_ACCEL_UNIT")
+    ] = "g",
+    gyro_unit: Annotated[
+        str, typer.Option(help="Unit of angular rate: deg/s or rad/s.", envvar="REPSTREAM_GYRO_UNIT")
+    ] = "deg/s",
+    subject: Annotated[str | None, typer.Option(help="Who wore it. Default: as in SRC, else unknown.")] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Name of the session. Default: as in SRC, else its file name.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Name of the device. Default: as in SRC, else the file name.")
+    ] = None,
+    side: Annotated[
+        str | None, typer.Option(help=f"Wrist it was worn on: {', '.join(SIDES)}. Default: as in SRC, else unknown.")
+    ] = None,
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Nominal sampling rate, Hz. Default: as in SRC, else from its clock.")
+    ] = None,
+    as_json: JsonOutput = False,
+) -> None:
+    """Convert a recording of your own to the canonical form (s, g, °/s)."""
+    from repstream.recordings.tables import (
+        ACCEL_UNITS,
+        GYRO_UNITS,
+        TIME_UNITS,
+        SourceFormat,
+        read_recording,
+        write_recording,
+    )
+
+    for option, value, known in (
+        ("--time-unit", time_unit, TIME_UNITS),
+        ("--accel-unit", accel_unit, ACCEL_UNITS),
+        ("--gyro-unit", gyro_unit, GYRO_UNITS),
+        ("--side", side or "unknown", dict.fromkeys(SIDES)),
+    ):
+        if value not in known:
+            raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
+    metadata = {"subject": subject, "session": session, "device": device, "side": side, "rate_hz": rate_hz}
+    recording = read_recording(source, SourceFormat(_mapping(column or []), time_unit, accel_unit, gyro_unit, metadata))
+    write_recording(recording, destination)
+    if as_json:
+        typer.echo(json.dumps(_summary(recording) | {"path": str(destination)}, indent=1))
+    else:
+        typer.echo(
+            f"{destination}: {recording.n_samples} samples, {recording.duration_s:.1f} s at {recording.rate_hz:g} Hz, "
+            f"device {recording.device}, session {recording.session}, side {recording.side}"
+        )
+
+
+def _mapping(columns: list[str]) -> dict[str, str]:
+    canonical = ("time", *AXES, "label")
+    mapping: dict[str, str] = {}
+    for entry in columns:
+        name, separator, theirs = entry.partition("=")
+        if not separator or not theirs or name not in canonical:
+            raise typer.BadParameter(
+                f"{entry!r} is not CANONICAL=NAME with CANONICAL one of {', '.join(canonical)}",
+                param_hint="--column",
+            )
+        mapping[name] = theirs
+    return mapping

@@ -1,0 +1,92 @@
+"""``repstream predict``: the predictor service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from repstream.messages.topics import PREDICTOR_GROUP
+from repstream.service.options import (
+    DEFAULT_BOOTSTRAP_SERVERS,
+    DEFAULT_MODEL,
+    BootstrapServers,
+    Hop,
+    MetricsHost,
+    MetricsPort,
+    ModelName,
+    ModelsDir,
+    Partitions,
+)
+
+
+def predict(
+    bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
+    model: ModelName = DEFAULT_MODEL,
+    models_dir: ModelsDir = None,
+    hop: Hop = None,
+    group: Annotated[
+        str, typer.Option(help="Consumer group; predictors of one group share the work.", envvar="REPSTREAM_GROUP")
+    ] = PREDICTOR_GROUP,
+    lateness: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="How late a packet may come and still be put in order, s of event time.",
+            envvar="REPSTREAM_LATENESS",
+        ),
+    ] = 1.0,
+    idle_after: Annotated[
+        float,
+        typer.Option(min=1.0, help="A device silent for so long keeps no buffer, s.", envvar="REPSTREAM_IDLE_AFTER"),
+    ] = 900.0,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="State is written down so often, s; a restart reads what came since again.",
+            envvar="REPSTREAM_CHECKPOINT_EVERY",
+        ),
+    ] = 5.0,
+    batch_packets: Annotated[
+        int, typer.Option(min=1, help="Most packets in one transaction.", envvar="REPSTREAM_BATCH_PACKETS")
+    ] = 4000,
+    partitions: Partitions = 4,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            help="This predictor's name in the group, the same again after a restart. Default: host and a free number.",
+            envvar="REPSTREAM_INSTANCE",
+        ),
+    ] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+) -> None:
+    """Predict exercises from the packets on samples, exactly once, until SIGTERM or Ctrl-C."""
+    from repstream.service.running import metrics_server, stop_on_signals
+
+    stopping = stop_on_signals()  # before the seconds that the imports take
+
+    from prometheus_client import CollectorRegistry
+
+    from predictor.service import Predictor, PredictorSettings
+    from repstream.kafka.connection import KafkaConnection
+    from repstream.recognition.model import load_model
+    from repstream.service.http import Heartbeat
+
+    loaded = load_model(model, models_dir)
+    settings = PredictorSettings(
+        group=group,
+        hop=hop or loaded.hop,
+        lateness_s=lateness,
+        batch_packets=batch_packets,
+        checkpoint_s=checkpoint_every,
+        idle_s=idle_after,
+        instance=instance,
+        partitions=partitions,
+    )
+    registry = CollectorRegistry()
+    pulse = Heartbeat(stopping.is_set)
+    predictor = Predictor(loaded, KafkaConnection.from_environment(bootstrap_servers), settings, registry, pulse)
+    with metrics_server(registry, metrics_host, metrics_port, predictor.health, pulse):
+        predictor.run()

@@ -1,0 +1,250 @@
+"""``repstream produce``: recordings into Kafka, as wearers."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repstream.service.options import (
+    DEFAULT_BOOTSTRAP_SERVERS,
+    BootstrapServers,
+    JsonOutput,
+    MetricsHost,
+    MetricsPort,
+    Partitions,
+    RecordingNames,
+)
+
+if TYPE_CHECKING:
+    from producer.faults.parse import Fault
+    from producer.service import ProduceProgress, ProduceSummary
+
+# Without a terminal a line stays, so it comes less often than one that overwrites itself.
+_PLAIN_EVERY_S = 5.0
+
+
+def parse_speed(text: str) -> float:
+    """Read ``--speed``: a number above 0, or max (infinity)."""
+    if text == "max":
+        return math.inf
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0 < speed < math.inf:
+        raise typer.BadParameter(f"{text!r} is neither a number above 0 nor max", param_hint="--speed")
+    return speed
+
+
+def _show_faults(wanted: bool) -> None:
+    if not wanted:
+        return
+    from producer.faults.parse import FAULTS, SYNTAX
+
+    typer.echo(f"--inject {SYNTAX}\n")
+    for kind in FAULTS.values():
+        typer.echo(f"  {kind.name:<12} {kind.help}")
+        for line in kind.amount_help.splitlines():
+            typer.echo(f"  {'':<12} {line}")
+    raise typer.Exit
+
+
+def parse_faults(specs: list[str]) -> tuple[Fault, ...]:
+    """Read all ``--inject``; a usage error names what is wrong."""
+    from producer.faults.parse import parse_fault
+    from repstream.errors import SettingsError
+
+    try:
+        return tuple(parse_fault(spec) for spec in specs)
+    except SettingsError as error:
+        raise typer.BadParameter(str(error), param_hint="--inject") from None
+
+
+def produce(
+    recordings: RecordingNames,
+    bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
+    speed: Annotated[
+        str,
+        typer.Option(
+            metavar="X|max",
+            help="Pace: X times the recordings' own, or max for as fast as possible. Event time ends at now.",
+            envvar="REPSTREAM_SPEED",
+        ),
+    ] = "1",
+    wearers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Devices: the recordings' own first, then copies (<device>~2, …), started at different "
+            "times. Default: each recording once, under its own device and session.",
+            envvar="REPSTREAM_WEARERS",
+            show_default=False,
+        ),
+    ] = None,
+    loop: Annotated[
+        bool,
+        typer.Option(
+            "--loop",
+            help="After a device's last session start again, with sessions <session>#2, #3, …",
+            envvar="REPSTREAM_LOOP",
+        ),
+    ] = False,
+    packet_samples: Annotated[
+        int, typer.Option(min=1, max=500, help="Samples a packet.", envvar="REPSTREAM_PACKET_SAMPLES")
+    ] = 10,
+    label_delay: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="From the end of a labelled interval to its label on the topic labels, s of event time.",
+            envvar="REPSTREAM_LABEL_DELAY",
+        ),
+    ] = 0.0,
+    inject: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[:AMOUNT]@START[-END][/DEVICE]",
+            help="Put a fault in, e.g. drop:0.05@30-90/spar-s08-*; repeatable. START and END in s of event "
+            "time from the start of the replay, DEVICE a pattern; the kinds: --list-faults. In the "
+            "environment separated by spaces.",
+            envvar="REPSTREAM_INJECT",
+            show_default=False,
+        ),
+    ] = None,
+    list_faults: Annotated[
+        bool,
+        typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="List the kinds of faults."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Repeats faults and starting times.", envvar="REPSTREAM_SEED")] = 0,
+    partitions: Partitions = 4,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop after so long on the clock, s. Default: when the recordings end.",
+            envvar="REPSTREAM_DURATION",
+            show_default=False,
+        ),
+    ] = None,
+    session_suffix: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Append this to each session's name, to replay what the log holds already once more.",
+            envvar="REPSTREAM_SESSION_SUFFIX",
+        ),
+    ] = "",
+    controllable: Annotated[
+        bool,
+        typer.Option(
+            "--controllable",
+            help="Follow commands from the live page: pause, speed, faults. Without it a replay is the same each time.",
+            envvar="REPSTREAM_CONTROLLABLE",
+        ),
+    ] = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    as_json: JsonOutput = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Replay recordings into Kafka, as any number of wearers; returns when all is acknowledged.
+
+    Run again after it was stopped or killed, it goes on where the log ends.
+    """
+    # Before the imports below: what was asked for wrongly is said at once.
+    pace = parse_speed(speed)
+    faults = parse_faults(inject or [])
+
+    from prometheus_client import CollectorRegistry
+
+    from producer.replay.plan import ProducerSettings
+    from producer.service import Producer
+    from repstream.errors import SettingsError
+    from repstream.kafka.connection import KafkaConnection
+    from repstream.recordings.catalogue import resolve
+    from repstream.service.http import Heartbeat
+    from repstream.service.running import metrics_server, stop_on_signals
+
+    try:
+        settings = ProducerSettings(
+            speed=pace,
+            wearers=wearers,
+            loop=loop,
+            packet_samples=packet_samples,
+            label_delay_s=label_delay,
+            faults=faults,
+            seed=seed,
+            partitions=partitions,
+            duration_s=duration,
+            session_suffix=session_suffix,
+        )
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None
+    found = resolve(recordings)
+    registry = CollectorRegistry()
+    pulse = Heartbeat(stop_on_signals().is_set)
+    with _progress_line(quiet) as (show, say):
+        producer = Producer(
+            settings,
+            KafkaConnection.from_environment(bootstrap_servers),
+            found,
+            registry=registry,
+            stopping=pulse,
+            progress=show,
+            say=say,
+            controllable=controllable,
+        )
+        with metrics_server(registry, metrics_host, metrics_port, producer.health, pulse):
+            summary = producer.run()
+    typer.echo(json.dumps(summary.as_json()) if as_json else _in_words(summary))
+
+
+@contextmanager
+def _progress_line(
+    quiet: bool,
+) -> Iterator[tuple[Callable[[ProduceProgress], None] | None, Callable[[str], None]]]:
+    """Show progress on stderr: one line that overwrites itself on a terminal, else one every 5 s."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    if quiet:
+        yield None, say
+    elif console.is_terminal:
+        with console.status("waiting for Kafka") as status:
+            yield lambda p: status.update(_as_line(p)), say
+    else:
+        shown_s = time.monotonic()
+
+        def show(progress: ProduceProgress) -> None:
+            nonlocal shown_s
+            if time.monotonic() - shown_s >= _PLAIN_EVERY_S:
+                shown_s = time.monotonic()
+                say(_as_line(progress))
+
+        yield show, say
+
+
+def _as_line(p: ProduceProgress) -> str:
+    return (
+        f"{p.active_wearers} of {p.wearers} wearers · {p.packets:,} packets, {p.packets_per_s:,.0f}/s · "
+        f"behind by {p.behind_s:.1f} s · {p.in_flight:,} not acknowledged · {p.seconds:.0f} s"
+    )
+
+
+def _in_words(summary: ProduceSummary) -> str:
+    faults = ", ".join(f"{kind} {n}" for kind, n in summary.faults.items())
+    return (
+        f"{summary.packets:,} packets ({summary.samples:,} samples) and {summary.labels:,} labels of "
+        f"{summary.wearers:,} wearer{'' if summary.wearers == 1 else 's'} in {summary.seconds:.1f} s, "
+        f"all acknowledged{f'; faults: {faults}' if faults else ''}"
+        f"{'; stopped before the end' if summary.stopped else ''}"
+    )

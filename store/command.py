@@ -1,0 +1,76 @@
+"""``repstream store``: the service that keeps predictions and alarms in a database."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from repstream.service.options import DEFAULT_BOOTSTRAP_SERVERS, BootstrapServers, MetricsHost, MetricsPort
+
+StoreUrl = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        help="The database: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE or "
+        "mongodb://USER:PASSWORD@HOST/DATABASE. With a password use the variable: others see a command's options.",
+        envvar="REPSTREAM_STORE",
+        show_envvar=True,
+    ),
+]
+DEFAULT_STORE = "sqlite:///repstream.db"
+
+
+def store(
+    bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
+    url: StoreUrl = DEFAULT_STORE,
+    group: Annotated[
+        str,
+        typer.Option(help="Consumer group; stores of one group share the work.", envvar="REPSTREAM_STORE_GROUP"),
+    ] = "repstream-store",
+    features: Annotated[
+        bool,
+        typer.Option(
+            help="Keep the features of predictions, too: some 2 kB each instead of 0.5.",
+            envvar="REPSTREAM_STORE_FEATURES",
+        ),
+    ] = False,
+    keep_days: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Delete what ended so many days of event time ago; 0 keeps all.",
+            envvar="REPSTREAM_KEEP_DAYS",
+        ),
+    ] = 30.0,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Messages that are written at once.", envvar="REPSTREAM_STORE_BATCH")
+    ] = 5_000,
+    every: Annotated[
+        float,
+        typer.Option(min=0.0, help="The longest that a message waits for others, s.", envvar="REPSTREAM_STORE_EVERY"),
+    ] = 1.0,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+) -> None:
+    """Keep predictions and alarms in a database, until SIGTERM or Ctrl-C; see repstream predictions."""
+    from repstream.service.running import metrics_server, stop_on_signals
+
+    stopping = stop_on_signals()  # before the time that the imports take
+
+    import contextlib
+
+    from prometheus_client import CollectorRegistry
+
+    from repstream.kafka.connection import KafkaConnection
+    from repstream.service.http import Heartbeat
+    from store.open import open_store
+    from store.service import Sink, SinkSettings
+
+    registry = CollectorRegistry()
+    settings = SinkSettings(group=group, batch=batch, every_s=every, keep_days=keep_days)
+    with contextlib.closing(open_store(url, writing=True, features=features)) as opened:
+        pulse = Heartbeat(stopping.is_set)
+        sink = Sink(opened, KafkaConnection.from_environment(bootstrap_servers), settings, registry, pulse)
+        with metrics_server(registry, metrics_host, metrics_port, sink.health, pulse):
+            sink.run()

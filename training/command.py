@@ -1,0 +1,208 @@
+"""``repstream train | calibrate | evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repstream.service.options import DEFAULT_MODEL, JsonOutput, ModelName, ModelsDir
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILE]…", help="Labelled recordings: files, folders, or names of the catalogue. Default: spar/*."
+    ),
+]
+Window = Annotated[int, typer.Option(min=1, help="Samples a window, at 50 Hz.", envvar="REPSTREAM_WINDOW")]
+Hop = Annotated[
+    int,
+    typer.Option(min=1, help="Samples from one training window's start to the next, at 50 Hz.", envvar="REPSTREAM_HOP"),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all that is random.", envvar="REPSTREAM_SEED")]
+
+DEMO_SUBJECTS = "s01,s02,s03,s04,s05,s06,s07"
+
+
+def _progress(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def train(
+    recordings: Names = None,
+    subjects: Annotated[
+        str | None,
+        typer.Option(
+            help="Subjects to train on, separated by commas; the others test the model. "
+            f"Default: {DEMO_SUBJECTS} for spar, else all.",
+            show_default=False,
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Leave an exercise out: the model neither learns it nor is tested on it. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="How; see docs/model.md. Default: logistic.", envvar="REPSTREAM_RECIPE")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The model's name.")] = DEFAULT_MODEL,
+    version: Annotated[str | None, typer.Option(help="Its version. Default: one more than the newest.")] = None,
+    models_dir: ModelsDir = None,
+    window: Window = 151,
+    hop: Hop = 25,
+    seed: Seed = 0,
+    as_json: JsonOutput = False,
+) -> None:
+    """Train a model on labelled recordings and write it with its card."""
+    from repstream.recognition.model import default_models_dir
+    from repstream.recordings.catalogue import resolve
+    from training.recipes import DEFAULT_RECIPE, find_recipe
+    from training.train import next_version, split_subjects, without_labels
+    from training.train import train as train_model
+
+    found = without_labels(resolve(recordings or ["spar/*"]), without or [])
+    wanted = subjects or (DEMO_SUBJECTS if not recordings else None)
+    chosen = wanted.split(",") if wanted else sorted({r.subject for r in found})
+    mine, held_out = split_subjects(found, chosen)
+    folder = models_dir or default_models_dir()
+    card = train_model(
+        find_recipe(recipe or DEFAULT_RECIPE),
+        mine,
+        held_out,
+        name,
+        version or next_version(name, folder),
+        folder,
+        window,
+        hop,
+        seed,
+        _progress,
+        without or [],
+    )
+    if as_json:
+        typer.echo(json.dumps(card, indent=1))
+        return
+    typer.echo(f"{folder / card['name'] / card['version']}: {card['recipe_text']}")
+    for scores in card["scores"].values():
+        typer.echo(
+            f"  {scores['how']}: {scores['window_accuracy']:.1%} of {scores['windows']} windows, "
+            f"{scores['recording_accuracy']:.1%} of recordings"
+        )
+
+
+def calibrate(
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]…",
+            help="The recordings that the model was trained on, of three subjects or more. Default: those of spar.",
+        ),
+    ] = None,
+    model: ModelName = DEFAULT_MODEL,
+    models_dir: ModelsDir = None,
+    hours: Annotated[float, typer.Option(min=1.0, help="Stable wear resampled for each device, h.")] = 12.0,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 2,
+    seed: Seed = 0,
+    as_json: JsonOutput = False,
+) -> None:
+    """Learn what faults look like, and set the thresholds of a model's alarms, on people outside its reference."""
+    from repstream.alarms.files import NUMBERS_FILE, save_drift
+    from repstream.errors import SettingsError
+    from repstream.recognition.model import load_model
+    from repstream.recordings.catalogue import resolve
+    from training.alarms.calibrate import calibrate as calibrate_model
+
+    loaded = load_model(model, models_dir)
+    known = {entry["name"] for entry in loaded.card["data"]}
+    found = [r for r in resolve(recordings or ["spar/*"]) if r.name in known]
+    if not found:
+        raise SettingsError(f"none of these recordings is one that {loaded.id} was trained on; name those")
+    drift, card = calibrate_model(loaded, found, hours, seed, processes, _progress)
+    save_drift(drift, loaded, card)
+    if as_json:
+        typer.echo(json.dumps(card, indent=1))
+        return
+    typer.echo(
+        f"{loaded.folder / NUMBERS_FILE}: {card['false_alarms']} false alarms in {card['hours']:g} h of stable wear "
+        f"of people outside the reference, {card['false_alarms_per_24_h']:g} in 24 h"
+    )
+
+
+def evaluate(
+    recordings: Names = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="How; repeat it to compare several, 'all' for every one. Default: logistic."),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw confusion matrix and spread over subjects as a PNG (of the first recipe).")
+    ] = None,
+    window: Window = 151,
+    hop: Hop = 25,
+    seed: Seed = 0,
+    as_json: JsonOutput = False,
+) -> None:
+    """Report accuracy on people that a model has not seen (leave one subject out), and cost."""
+    from repstream.recordings.catalogue import resolve
+    from training import evaluate as evaluation
+    from training.recipes import DEFAULT_RECIPE, RECIPES, find_recipe
+
+    names = recipe or [DEFAULT_RECIPE]
+    if names == ["all"]:
+        names = list(RECIPES)
+    recipes = [find_recipe(n) for n in names]
+    found = resolve(recordings or ["spar/*"])
+    results = [evaluation.leave_one_subject_out(r, found, window, hop, seed, _progress) for r in recipes]
+    if picture is not None:
+        evaluation.confusion_picture(results[0], str(picture))
+        _progress(f"{picture}: drawn")
+    if as_json:
+        typer.echo(json.dumps([_as_dict(r) for r in results], indent=1))
+        return
+    for result in results:
+        _print(result)
+
+
+def _as_dict(result: object) -> dict[str, object]:
+    from training.evaluate import Evaluation
+
+    assert isinstance(result, Evaluation)
+    return {
+        "recipe": result.recipe.name,
+        "text": result.recipe.text,
+        "windows": len(result.data),
+        "window_accuracy": result.window_accuracy,
+        "recording_accuracy": result.recording_accuracy,
+        "per_subject": {s: {"window_accuracy": w, "recording_accuracy": r} for s, (w, r) in result.per_subject.items()},
+        "labels": list(result.labels),
+        "confusion": result.confusion.tolist(),
+        "cost": result.cost,
+    }
+
+
+def _print(result: object) -> None:
+    from training.evaluate import Evaluation, confusion_text
+
+    assert isinstance(result, Evaluation)
+    cost = result.cost
+    typer.echo(f"{result.recipe.name}: {result.recipe.text}")
+    typer.echo(
+        f"  {result.window_accuracy:.1%} of {len(result.data)} windows, {result.recording_accuracy:.1%} of recordings "
+        f"(each subject by a model of the others; windows without overlap)"
+    )
+    typer.echo(
+        f"  cost: training {cost['train_s']:.1f} s, predicting {cost['predict_us_batch_1']:.0f} / "
+        f"{cost['predict_us_batch_16']:.1f} / {cost['predict_us_batch_256']:.1f} µs a window in batches of 1 / 16 / 256, "
+        f"{cost['pickled_kb']:.0f} kB"
+    )
+    typer.echo("  subject   windows  recordings")
+    for subject, (windows, whole) in result.per_subject.items():
+        typer.echo(f"  {subject:<9} {windows:7.1%}  {whole:10.1%}")
+    typer.echo()
+    typer.echo(confusion_text(result))
+    typer.echo()
