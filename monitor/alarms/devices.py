@@ -21,8 +21,8 @@ from repstream.arrays import FloatArray
 from repstream.errors import MessageError
 from repstream.features.summary import NAMES
 from repstream.messages.messages import Alarm, Prediction
+from repstream.service.snapshot import ArrayForm, Snapshot
 
-_STATE_VERSION = 1
 # What a signal is like now: the mean of the last summaries, of about 6 s; and usually: of about 10 min.
 _NOW, _USUALLY = 4.0, 400.0
 _SUSPICIOUS = 0.25  # of a threshold
@@ -194,7 +194,7 @@ class DeviceWatch:
             )
             for name, d in self._devices.items()
         ]
-        return _encoder.encode(_State(_STATE_VERSION, self._model, self._newest_s, devices))
+        return _states.dump(_State(_STATE_VERSION, self._model, self._newest_s, devices))
 
     def load(self, data: bytes) -> None:
         """Go on from what `dump` wrote.
@@ -204,16 +204,9 @@ class DeviceWatch:
         MessageError
             Where another release or model wrote it.
         """
-        try:
-            state = _decoder.decode(data)
-        except msgspec.MsgspecError as error:
-            raise MessageError("version", f"a state of alarms that this release cannot read ({error})") from None
-        if (state.v, state.model) != (_STATE_VERSION, self._model):
-            raise MessageError(
-                "version",
-                f"a state of alarms of version {state.v} and model {state.model}; this monitor has {_STATE_VERSION} "
-                f"and {self._model}",
-            )
+        state = _states.load(data)
+        if state.model != self._model:
+            raise MessageError("version", f"a state of alarms of model {state.model}; this monitor has {self._model}")
         self._newest_s = state.newest_s
         for s in state.devices:
             sums, evidence, since_s = s.sums
@@ -256,15 +249,5 @@ class _State(msgspec.Struct, array_like=True):
     devices: list[_DeviceState]
 
 
-def _encode_array(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.dtype == np.float64:
-        return msgspec.msgpack.Ext(1, value.tobytes())
-    raise NotImplementedError(f"a {type(value).__name__}")
-
-
-def _decode_array(_code: int, data: memoryview) -> Any:
-    return np.frombuffer(data, np.float64).copy()
-
-
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_array)
-_decoder = msgspec.msgpack.Decoder(_State, ext_hook=_decode_array)
+_STATE_VERSION = 1
+_states = Snapshot(_State, "a state of alarms", _STATE_VERSION, {1: ArrayForm(np.float64)})
