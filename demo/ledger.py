@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from demo.roster import Roster
-from predictor.engine.engine import Engine, FinishedWindows, Partition
+from predictor.engine.engine import Engine
+from predictor.engine.finished import FinishedWindows
+from predictor.engine.partition import Partition
 from repstream.arrays import FloatArray
 from repstream.errors import MessageError
 from repstream.messages.messages import Prediction, prediction_id

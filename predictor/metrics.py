@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from predictor.engine.engine import Counts
+from predictor.engine.session import Counts
 from repstream.messages.fields import REJECT_REASONS
 
 # From a packet that is predicted at once to a backlog of half a minute.

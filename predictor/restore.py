@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from predictor.engine import checkpoint
-from predictor.engine.engine import Partition, Shape
+from predictor.engine.partition import Partition, Shape
 from repstream.errors import MessageError
 from repstream.kafka import state_topic
 from repstream.kafka.connection import KafkaConnection, TopicPartition, TransactionalProducer

@@ -22,8 +22,10 @@ from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits
 
 from predictor import restore as state_topic
-from predictor.engine.engine import Engine, FinishedWindows, Partition, Shape
+from predictor.engine.engine import Engine
+from predictor.engine.finished import FinishedWindows
 from predictor.engine.ledger import Refused, refused_packet
+from predictor.engine.partition import Partition, Shape
 from predictor.instance import Instance
 from predictor.metrics import PredictorMetrics
 from repstream.arrays import FloatArray

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor.engine import checkpoint
-from predictor.engine.engine import Counts, Engine, Partition, Shape
+from predictor.engine.engine import Engine
+from predictor.engine.partition import Partition, Shape
+from predictor.engine.session import Counts
 from repstream.errors import MessageError
 from repstream.messages.packet import Packet, packet_values
 from repstream.recordings.recording import Recording
@@ -258,6 +261,16 @@ def test_memory_a_device_does_not_grow_with_the_length_of_its_session() -> None:
         engine.advance(packets, [partition] * len(packets), range(len(packets)), packet_values(packets), 0.0)
         sizes.append(len(checkpoint.dump(partition, SHAPE)))
     assert max(sizes[1:]) <= sizes[0] + 200
+
+
+def test_a_checkpoint_that_an_earlier_release_wrote_is_read_and_written_the_same() -> None:
+    data = (Path(__file__).parent / "data" / "checkpoint-v3.msgpack").read_bytes()
+    partition, shape = checkpoint.load(data, 0, 0.0)
+    assert shape == SHAPE
+    # One device waits for a lost packet and has a session behind it, the other lists its times.
+    held = [(len(d.ended), [len(s.pending) for s in d.open.values()]) for d in partition.devices.values()]
+    assert held == [(1, [5]), (0, [2])]
+    assert checkpoint.dump(partition, shape) == data
 
 
 def test_a_checkpoint_of_a_later_version_or_of_garbage_is_refused() -> None:

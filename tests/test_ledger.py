@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from monitor.ledger_sums import Ledgers
 from predictor.engine import checkpoint
-from predictor.engine.engine import Engine, FinishedWindows, Partition, Shape
+from predictor.engine.engine import Engine
+from predictor.engine.finished import FinishedWindows
 from predictor.engine.ledger import Refused, refused_packet, session_key
+from predictor.engine.partition import Partition, Shape
 from repstream.errors import MessageError
 from repstream.messages.fields import encode
 from repstream.messages.messages import LEDGER_FATES, LedgerEntry, decode_ledger

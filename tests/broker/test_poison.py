@@ -21,8 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.engine.engine import Engine, Partition
+from predictor.engine.engine import Engine
 from predictor.engine.ledger import refused_packet
+from predictor.engine.partition import Partition
 from repstream.broker.broker import EmbeddedBroker
 from repstream.kafka.connection import KafkaConnection, ensure_topics
 from repstream.messages import messages
