@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.connection import KafkaConnection
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.topics import SAMPLES
 from repstream.recordings.recording import Recording
 

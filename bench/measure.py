@@ -23,7 +23,8 @@ from bench.backlog import fill
 from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RepstreamError
 from repstream.features.sets import FEATURE_SETS
-from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.connection import KafkaConnection
+from repstream.kafka.topics import ensure_topics
 from repstream.messages import messages
 from repstream.messages.topics import PREDICTIONS
 from repstream.processes.ports import free_port

@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RepstreamError
 from repstream.features.summary import every, summarise
-from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.connection import KafkaConnection
+from repstream.kafka.topics import ensure_topics
 from repstream.messages import fields
 from repstream.messages.messages import Prediction, prediction_id
 from repstream.messages.topics import PREDICTIONS

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from predictor.service import Predictor, PredictorSettings
+from predictor.service import Predictor
+from predictor.settings import PredictorSettings
 from repstream.kafka.connection import KafkaConnection
 from repstream.messages.topics import SAMPLES
 from repstream.recognition.model import load_model

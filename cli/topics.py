@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from repstream.messages.topics import MONITOR_GROUP, PREDICTOR_GROUP
+from repstream.messages.topics import DEFAULT_PARTITIONS, MONITOR_GROUP, PREDICTOR_GROUP
 from repstream.service.options import DEFAULT_BOOTSTRAP_SERVERS, BootstrapServers, JsonOutput, Partitions
 
 
 def topics(
     bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
-    partitions: Partitions = 4,
+    partitions: Partitions = DEFAULT_PARTITIONS,
     replication: Annotated[
         int,
         typer.Option(
@@ -39,9 +39,10 @@ def topics(
         raise typer.BadParameter("0 copies are none; 1 or more, or -1", param_hint="--replication")
 
     from producer.control import TOPIC_CONFIG as CONTROL_CONFIG
-    from repstream.kafka.connection import KafkaConnection, ensure_topics, translated, wait_for_broker
+    from repstream.kafka.connection import KafkaConnection, translated, wait_for_broker
     from repstream.kafka.state_topic import TOPIC_CONFIG as STATE_CONFIG
     from repstream.kafka.state_topic import topic_of
+    from repstream.kafka.topics import ensure_topics
     from repstream.messages.topics import ALARMS, CONTROL, DEAD_LETTER, LABELS, LEDGER, PREDICTIONS, SAMPLES
 
     connection = KafkaConnection.from_environment(bootstrap_servers)

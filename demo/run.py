@@ -34,8 +34,9 @@ from demo.verdicts import EVERY_S, found_by, verdicts
 from producer.replay.plan import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RecordingError, RepstreamError
-from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.connection import KafkaConnection
 from repstream.kafka.records import decoded
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.messages import decode_prediction
 from repstream.messages.topics import PREDICTIONS, SAMPLES
 from repstream.processes.children import Child

@@ -40,13 +40,13 @@ from repstream.kafka.connection import (
     OffsetAndMetadata,
     TopicPartition,
     TransactionalProducer,
-    ensure_topics,
     keep_working,
     translated,
     wait_for_broker,
 )
 from repstream.kafka.records import decoded, reason_of
 from repstream.kafka.state_topic import TOPIC_CONFIG, Pointer, topic_of
+from repstream.kafka.topics import ensure_topics
 from repstream.messages import fields, messages
 from repstream.messages.messages import Alarm, LabelInterval, Prediction
 from repstream.messages.topics import ALARMS, LABELS, LEDGER, MONITOR_GROUP, PREDICTIONS, PREDICTOR_GROUP

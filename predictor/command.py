@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from repstream.messages.topics import PREDICTOR_GROUP
+from predictor.settings import PredictorSettings
 from repstream.service.options import (
     DEFAULT_BOOTSTRAP_SERVERS,
     DEFAULT_MODEL,
@@ -19,15 +19,17 @@ from repstream.service.options import (
     Partitions,
 )
 
+_DEFAULTS = PredictorSettings()
+
 
 def predict(
     bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
     model: ModelName = DEFAULT_MODEL,
     models_dir: ModelsDir = None,
-    hop: Hop = None,
+    hop: Hop = _DEFAULTS.hop,
     group: Annotated[
         str, typer.Option(help="Consumer group; predictors of one group share the work.", envvar="REPSTREAM_GROUP")
-    ] = PREDICTOR_GROUP,
+    ] = _DEFAULTS.group,
     lateness: Annotated[
         float,
         typer.Option(
@@ -35,11 +37,11 @@ def predict(
             help="How late a packet may come and still be put in order, s of event time.",
             envvar="REPSTREAM_LATENESS",
         ),
-    ] = 1.0,
+    ] = _DEFAULTS.lateness_s,
     idle_after: Annotated[
         float,
         typer.Option(min=1.0, help="A device silent for so long keeps no buffer, s.", envvar="REPSTREAM_IDLE_AFTER"),
-    ] = 900.0,
+    ] = _DEFAULTS.idle_s,
     checkpoint_every: Annotated[
         float,
         typer.Option(
@@ -47,18 +49,18 @@ def predict(
             help="State is written down so often, s; a restart reads what came since again.",
             envvar="REPSTREAM_CHECKPOINT_EVERY",
         ),
-    ] = 5.0,
+    ] = _DEFAULTS.checkpoint_s,
     batch_packets: Annotated[
         int, typer.Option(min=1, help="Most packets in one transaction.", envvar="REPSTREAM_BATCH_PACKETS")
-    ] = 4000,
-    partitions: Partitions = 4,
+    ] = _DEFAULTS.batch_packets,
+    partitions: Partitions = _DEFAULTS.partitions,
     instance: Annotated[
         str | None,
         typer.Option(
             help="This predictor's name in the group, the same again after a restart. Default: host and a free number.",
             envvar="REPSTREAM_INSTANCE",
         ),
-    ] = None,
+    ] = _DEFAULTS.instance,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
@@ -69,7 +71,7 @@ def predict(
 
     from prometheus_client import CollectorRegistry
 
-    from predictor.service import Predictor, PredictorSettings
+    from predictor.service import Predictor
     from repstream.kafka.connection import KafkaConnection
     from repstream.recognition.model import load_model
     from repstream.service.http import Heartbeat
@@ -77,7 +79,7 @@ def predict(
     loaded = load_model(model, models_dir)
     settings = PredictorSettings(
         group=group,
-        hop=hop or loaded.hop,
+        hop=hop,
         lateness_s=lateness,
         batch_packets=batch_packets,
         checkpoint_s=checkpoint_every,

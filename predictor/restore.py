@@ -1,19 +1,44 @@
-"""The predictor's checkpoints in its state topic (see `repstream.kafka.state_topic`)."""
+"""Where a predictor stands in its partitions, and how it gets back there (see `repstream.kafka.state_topic`)."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 
 from predictor.engine import checkpoint
+from predictor.engine.engine import Engine
 from predictor.engine.partition import Partition, Shape
-from repstream.errors import MessageError
+from predictor.intake import decode_records
+from repstream.errors import BrokerUnavailableError, MessageError
 from repstream.kafka import state_topic
-from repstream.kafka.connection import KafkaConnection, TopicPartition, TransactionalProducer
+from repstream.kafka.connection import WAIT_MS, KafkaConnection, TopicPartition, TransactionalProducer
 from repstream.kafka.state_topic import Pointer
 
 log = logging.getLogger(__name__)
+
+_POLL_MS = 200
+
+
+@dataclass
+class Assigned:
+    """A partition that is ours: its state and where in the log that state stands."""
+
+    partition: Partition
+    next_offset: int
+    committed: int
+    pointer: Pointer | None
+    text: str  # what was committed with the offset
+    checkpoint_at_s: float
+    packets_since: int = 0
+    ledger_at_s: float = -math.inf
+    ledger_told: bool = True
+
+    @property
+    def reading_again(self) -> bool:
+        """Whether it stands before what is committed, to get its state back."""
+        return self.next_offset < self.committed
 
 
 @dataclass(frozen=True)
@@ -65,3 +90,42 @@ def restore(
                 position, pointer = commit[0], None
         found[tp] = Restored(partition, position, pointer, made_with)
     return found
+
+
+def read_again(
+    connection: KafkaConnection, tp: TopicPartition, held: Assigned, shape: Shape, batch_packets: int
+) -> None:
+    """Bring a partition's state up to what is committed, with the settings that it was made with.
+
+    Parameters
+    ----------
+    held : Assigned
+        Stands before what is committed; changed in place.
+    batch_packets : int
+        Packets at a time.
+
+    Raises
+    ------
+    BrokerUnavailableError
+        Where Kafka does not give the packets.
+    """
+    engine = Engine(shape.window, shape.hop, shape.lateness_us / 1e6)
+    reader = connection.consumer(max_poll_records=batch_packets)
+    deadline = time.monotonic() + WAIT_MS / 1e3
+    try:
+        reader.assign([tp])
+        reader.seek(tp, held.next_offset)
+        while held.reading_again:
+            records = [r for r in reader.poll(_POLL_MS).get(tp, []) if r.offset < held.committed]
+            batch = decode_records({tp: records}, {tp: held.partition})
+            engine.advance(
+                batch.packets, batch.partitions, batch.offsets, batch.values, time.monotonic(), batch.refused
+            )
+            # The position, not the last record's: what is left can be a transaction's marker.
+            before, held.next_offset = held.next_offset, min(reader.position(tp), held.committed)
+            if held.next_offset > before:
+                deadline = time.monotonic() + WAIT_MS / 1e3
+            elif time.monotonic() > deadline:
+                raise BrokerUnavailableError(f"{tp}: Kafka does not give what stands from offset {before} on")
+    finally:
+        reader.close()

@@ -21,8 +21,9 @@ from typing import Any
 from producer.faults.parse import Fault, parse_fault
 from producer.replay.pace import Pace
 from repstream.errors import BrokerError, MessageError, SettingsError
-from repstream.kafka.connection import KafkaConnection, KafkaConsumer, KafkaProducer, ensure_topics, translated
+from repstream.kafka.connection import KafkaConnection, KafkaConsumer, KafkaProducer, translated
 from repstream.kafka.records import reason_of
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.fields import encode
 from repstream.messages.messages import ControlCommand, ProducerStatus, decode_control
 from repstream.messages.topics import CONTROL

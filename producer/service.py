@@ -27,15 +27,9 @@ from producer.replay.plan import (
 )
 from producer.resume import read_log
 from repstream.errors import BrokerError, BrokerUnavailableError, SettingsError
-from repstream.kafka.connection import (
-    DEFAULT_PARTITIONS,
-    KafkaConnection,
-    KafkaProducer,
-    ensure_topics,
-    translated,
-    wait_for_broker,
-)
-from repstream.messages.topics import LABELS, SAMPLES
+from repstream.kafka.connection import KafkaConnection, KafkaProducer, translated, wait_for_broker
+from repstream.kafka.topics import ensure_topics
+from repstream.messages.topics import DEFAULT_PARTITIONS, LABELS, SAMPLES
 from repstream.recordings.recording import Recording
 
 log = logging.getLogger(__name__)

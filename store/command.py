@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from repstream.service.options import DEFAULT_BOOTSTRAP_SERVERS, BootstrapServers, MetricsHost, MetricsPort
+from store.settings import SinkSettings
+
+_DEFAULTS = SinkSettings()
 
 StoreUrl = Annotated[
     str,
@@ -27,7 +30,7 @@ def store(
     group: Annotated[
         str,
         typer.Option(help="Consumer group; stores of one group share the work.", envvar="REPSTREAM_STORE_GROUP"),
-    ] = "repstream-store",
+    ] = _DEFAULTS.group,
     features: Annotated[
         bool,
         typer.Option(
@@ -42,14 +45,14 @@ def store(
             help="Delete what ended so many days of event time ago; 0 keeps all.",
             envvar="REPSTREAM_KEEP_DAYS",
         ),
-    ] = 30.0,
+    ] = _DEFAULTS.keep_days,
     batch: Annotated[
         int, typer.Option(min=1, help="Messages that are written at once.", envvar="REPSTREAM_STORE_BATCH")
-    ] = 5_000,
+    ] = _DEFAULTS.batch,
     every: Annotated[
         float,
         typer.Option(min=0.0, help="The longest that a message waits for others, s.", envvar="REPSTREAM_STORE_EVERY"),
-    ] = 1.0,
+    ] = _DEFAULTS.every_s,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
@@ -65,7 +68,7 @@ def store(
     from repstream.kafka.connection import KafkaConnection
     from repstream.service.http import Heartbeat
     from store.open import open_store
-    from store.service import Sink, SinkSettings
+    from store.service import Sink
 
     registry = CollectorRegistry()
     settings = SinkSettings(group=group, batch=batch, every_s=every, keep_days=keep_days)

@@ -12,30 +12,29 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
+from repstream.errors import BrokerUnavailableError, MessageError
 from repstream.kafka.connection import (
-    ConsumerRebalanceListener,
     KafkaConnection,
     KafkaConsumer,
     OffsetAndMetadata,
     TopicPartition,
-    ensure_topics,
     keep_working,
     translated,
-    unassigned_partitions,
     wait_for_broker,
 )
+from repstream.kafka.lives import Assignment, Lag, OrphanWatch
 from repstream.kafka.records import reason_of
+from repstream.kafka.topics import ensure_topics
 from repstream.messages import messages
 from repstream.messages.messages import Alarm, Prediction
 from repstream.messages.topics import ALARMS, PREDICTIONS
 from store.interface import RefusedRowError, Store, StoreUnavailableError
 from store.metrics import StoreMetrics
+from store.settings import SinkSettings
 
 log = logging.getLogger(__name__)
 
@@ -52,44 +51,12 @@ _MAX_POLL_INTERVAL_MS = 300_000
 
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 10.0
 _HOUSEKEEPING_S = 1.0
-# Partitions that nobody has are nobody's fault but ours to mend; looking takes a tenth of a second.
-_LOOK_AROUND_S = 30.0
+_LOOK_FOR_ORPHANS_S = 30.0
 _SILENT_S = 60.0
 
 # So many rows in one statement are deleted in a fraction of a second; a long one would hold up writing.
 _EXPIRE_ROWS = 5_000
 _EXPIRE_EVERY_S = 600.0
-
-
-@dataclass(frozen=True)
-class SinkSettings:
-    """How a sink runs.
-
-    Attributes
-    ----------
-    group : str
-        Consumer group; sinks of one group share the partitions.
-    batch : int
-        As many messages are written at once at the most (and up to one poll more).
-    every_s : float
-        The longest that a message waits for others, s.
-    keep_days : float
-        Age by event time at which rows are deleted, days; 0 keeps all.
-    """
-
-    group: str = "repstream-store"
-    batch: int = 5_000
-    every_s: float = 1.0
-    keep_days: float = 30.0
-
-    def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise SettingsError(f"batch must be at least 1, received {self.batch}")
-        for name in ("every_s", "keep_days"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name} must not be negative, received {getattr(self, name)}")
-        if not self.group:
-            raise SettingsError("group must not be empty")
 
 
 class _Taken(NamedTuple):
@@ -128,7 +95,8 @@ class Sink:
         self.metrics = StoreMetrics(registry)
         self._pending: list[_Taken] = []
         self._pending_since_s = 0.0
-        self._assignment_changed = False
+        self._assignment = Assignment()
+        self._lag = Lag()
         self._prepared = False
         self._retry_at_s = 0.0
         self._pause_s = _RETRY_FIRST_S
@@ -169,6 +137,7 @@ class Sink:
             return
         ensure_topics(self.connection)
         self._pending.clear()
+        self._assignment = Assignment()
         with translated("working with Kafka"):
             consumer = self.connection.consumer(
                 group_id=self.settings.group,
@@ -179,21 +148,21 @@ class Sink:
                 max_partition_fetch_bytes=_FETCH_BYTES,
             )
             try:
-                consumer.subscribe(list(_TOPICS), listener=_Listener(self))
+                consumer.subscribe(list(_TOPICS), listener=self._assignment)
                 self._loop(consumer)
             finally:
                 with contextlib.suppress(Exception):  # a failed life is told by its first error
                     consumer.close(autocommit=False, timeout_ms=2_000)
 
     def _loop(self, consumer: KafkaConsumer) -> None:
-        housekeeping_s = looked_s = time.monotonic()
-        orphans: set[tuple[str, int]] = set()
+        housekeeping_s = time.monotonic()
+        orphans = OrphanWatch(self.connection, self.settings.group, _TOPICS, housekeeping_s)
         while True:
             last_round = self.stopping()
             self._hold_back(consumer)
             polled = consumer.poll(timeout_ms=0 if last_round else _POLL_MS)
             now = self._polled_s = time.monotonic()
-            if self._assignment_changed:
+            if self._assignment.has_changed:
                 # What was in hand may be another's now; it is read again from what is committed.
                 self._start_at_committed(consumer)
                 polled = {}
@@ -207,12 +176,8 @@ class Sink:
             self._expire(now)
             if now - housekeeping_s >= _HOUSEKEEPING_S:
                 housekeeping_s = now
-                self._show_lag(consumer)
-            if now - looked_s >= _LOOK_AROUND_S:
-                looked_s = now
-                before, orphans = orphans, self._orphans()
-                if before & orphans:
-                    raise BrokerUnavailableError(f"partitions {sorted(before & orphans)} are assigned to nobody")
+                self._show_lag(consumer, now)
+            orphans.look(now, _LOOK_FOR_ORPHANS_S)
 
     def _hold_back(self, consumer: KafkaConsumer) -> None:
         """Fetch nothing while a whole batch waits; a paused consumer's polls still keep its place."""
@@ -222,7 +187,7 @@ class Sink:
             consumer.resume(*consumer.paused())
 
     def _start_at_committed(self, consumer: KafkaConsumer) -> None:
-        self._assignment_changed = False
+        self._assignment.has_changed = False
         self._pending.clear()
         ours = sorted(consumer.assignment())
         for tp in ours:
@@ -321,31 +286,13 @@ class Sink:
         if gone < _EXPIRE_ROWS:
             self._expire_at_s = now + _EXPIRE_EVERY_S
 
-    def _show_lag(self, consumer: KafkaConsumer) -> None:
-        # Asked for: a paused partition's fetches, which tell it otherwise, have stopped.
-        ends = consumer.end_offsets(list(consumer.assignment()))
+    def _show_lag(self, consumer: KafkaConsumer, now: float) -> None:
+        positions = {tp: consumer.position(tp) for tp in consumer.assignment()}
         behind: dict[str, int] = defaultdict(int)
-        for tp, end in ends.items():
-            behind[tp.topic] += max(end - consumer.position(tp), 0)
+        for tp, lag in self._lag.behind(consumer, positions, now).items():
+            behind[tp.topic] += lag
         for taken in self._pending:
             behind[taken.partition.topic] += 1
         for topic in _TOPICS:
             self.metrics.lag.labels(topic).set(behind[topic])
         self._behind = sum(behind.values())
-
-    def _orphans(self) -> set[tuple[str, int]]:
-        group = self.settings.group
-        return {(topic, number) for topic in _TOPICS for number in unassigned_partitions(self.connection, group, topic)}
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Note that the assignment changed; the loop acts on it between two polls."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def on_partitions_revoked(self, revoked: Any) -> None:
-        self._sink._assignment_changed = True
-
-    def on_partitions_assigned(self, assigned: Any) -> None:
-        self._sink._assignment_changed = True

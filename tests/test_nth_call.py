@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry
 
 from monitor.drift.reference import load_reference
 from monitor.service import Monitor, MonitorSettings
-from predictor.service import Predictor, PredictorSettings
+from predictor.service import Predictor
+from predictor.settings import PredictorSettings
 from repstream.errors import BrokerError
 from repstream.kafka.connection import TopicPartition
 from repstream.messages import messages
@@ -32,7 +33,8 @@ from repstream.recordings.catalogue import resolve
 from repstream.recordings.recording import Recording
 from store.interface import AlarmQuery, PredictionQuery
 from store.open import open_store
-from store.service import Sink, SinkSettings
+from store.service import Sink
+from store.settings import SinkSettings
 from tests.broker.test_predictor import packets_of
 from tests.drifting import drift_model, sent_for
 from tests.failing_kafka import Calls, Clock, Connection, Log, log_of

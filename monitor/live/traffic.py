@@ -10,15 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from repstream.errors import BrokerError, BrokerUnavailableError, MessageError
-from repstream.kafka.connection import (
-    KafkaConnection,
-    KafkaConsumer,
-    KafkaProducer,
-    TopicPartition,
-    ensure_topics,
-    translated,
-)
+from repstream.kafka.connection import KafkaConnection, KafkaConsumer, KafkaProducer, TopicPartition, translated
 from repstream.kafka.records import reason_of
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.fields import encode
 from repstream.messages.messages import ControlCommand, ProducerStatus, decode_control
 from repstream.messages.topics import CONTROL, SAMPLES

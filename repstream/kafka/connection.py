@@ -1,6 +1,6 @@
-"""Kafka as all services use it: clients, topics, waiting.
+"""Kafka as all services use it: how to get in, clients, waiting, errors.
 
-With `repstream.kafka.clients` and `repstream.kafka.records` it is the only importer of kafka-python.
+Nothing outside this package imports kafka-python.
 
 Errors of the client become `BrokerError`, or `BrokerUnavailableError` where trying again can help,
 by `translated`.
@@ -16,40 +16,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.admin import ConfigResource, MemberToRemove, NewTopic
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.structs import OffsetAndMetadata
 
 from repstream.errors import BrokerError, BrokerUnavailableError
 from repstream.kafka.clients import WAIT_MS, KafkaConsumer, KafkaProducer, RememberingPartitioner, TransactionalProducer
-from repstream.messages.topics import ALARMS, DEAD_LETTER, LABELS, LEDGER, MAX_MESSAGE_BYTES, PREDICTIONS, SAMPLES
+from repstream.messages.topics import MAX_MESSAGE_BYTES
 
 __all__ = [
     "WAIT_MS",
-    "ConsumerGroupMetadata",
-    "ConsumerRebalanceListener",
     "KafkaAdminClient",
     "KafkaConnection",
     "KafkaConsumer",
     "KafkaProducer",
-    "MemberToRemove",
     "OffsetAndMetadata",
     "TopicPartition",
     "TransactionalProducer",
     "cluster_id",
-    "ensure_topics",
     "keep_working",
-    "membership_of",
     "translated",
-    "unassigned_partitions",
     "wait_for_broker",
     "was_fenced",
 ]
 
 log = logging.getLogger(__name__)
-
-DEFAULT_PARTITIONS = 4
 
 # Asking whether Kafka is there must not hold a service back from stopping.
 _BOOTSTRAP_TIMEOUT_MS = 3_000
@@ -284,133 +275,3 @@ def keep_working(
             log.warning("%s; starting again from what is committed in %.1f s", error, pause)
             time.sleep(pause)
             pause = min(pause * 2, _RETRY_MOST_S)
-
-
-# Junk of 10 MB must fit where it comes in and where it is set aside.
-_LARGE = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-_TOPIC_CONFIGS: dict[str, dict[str, str]] = {
-    SAMPLES: _LARGE,
-    DEAD_LETTER: _LARGE,
-    LABELS: {},
-    PREDICTIONS: {},
-    # An alarm's end replaces its beginning; a partition's ledger replaces the one before.
-    ALARMS: {"cleanup.policy": "compact,delete"},
-    LEDGER: {"cleanup.policy": "compact"},
-}
-
-
-def ensure_topics(
-    connection: KafkaConnection,
-    partitions: int = DEFAULT_PARTITIONS,
-    replication: int = -1,
-    extra: Mapping[str, Mapping[str, str]] | None = None,
-) -> None:
-    """Create those of our topics that are not there yet, and wait until all have leaders.
-
-    Topics that are there are looked at: what would lose messages is warned of, what would lose a state is refused.
-
-    Parameters
-    ----------
-    partitions : int
-        Of each new topic.
-    replication : int
-        Of each new topic; -1 takes the broker's default.
-    extra : mapping of topic to its configuration
-        Further topics. They get as many partitions as `samples` and `predictions` have; compacted ones, as they hold
-        what is known of each of these, also get more where these have more than before.
-
-    Raises
-    ------
-    BrokerError
-        Where one of the compacted further topics is there and not compacted, or Kafka refuses.
-    """
-    with translated("creating topics"):
-        admin = connection.admin()
-        try:
-            there = {t["name"]: len(t["partitions"]) for t in admin.describe_topics() if t["partitions"]}
-            like_ours = max(there.get(SAMPLES, partitions), there.get(PREDICTIONS, 0))
-            wanted = {name: (partitions, configs) for name, configs in _TOPIC_CONFIGS.items()}
-            wanted.update({name: (like_ours, dict(c)) for name, c in (extra or {}).items()})
-            new = [
-                NewTopic(name, n, replication, topic_configs=configs)
-                for name, (n, configs) in wanted.items()
-                if name not in there
-            ]
-            if new:
-                # A second service may be creating the same ones right now.
-                with contextlib.suppress(kafka_errors.TopicAlreadyExistsError):
-                    admin.create_topics(new, timeout_ms=WAIT_MS)
-            states = [name for name, c in (extra or {}).items() if c.get("cleanup.policy") == "compact"]
-            small = [name for name in states if there.get(name, like_ours) < like_ours]
-            for name in small:
-                log.warning("topic %s gets %d partitions, not %d, as samples has more", name, like_ours, there[name])
-                with contextlib.suppress(kafka_errors.InvalidPartitionsError):  # a second service was first
-                    admin.create_partitions({name: like_ours}, timeout_ms=WAIT_MS)
-            _check_configs(admin, {name: c for name, (_, c) in wanted.items() if name in there}, states)
-            # Also those that were there: a broker that has just started may not lead them yet.
-            admin.wait_for_topics(list(wanted), timeout_ms=WAIT_MS)
-            deadline = time.monotonic() + WAIT_MS / 1e3
-            while small and any(len(t["partitions"]) < like_ours for t in admin.describe_topics(small)):
-                if time.monotonic() > deadline:
-                    raise kafka_errors.KafkaTimeoutError(f"{', '.join(small)} did not get {like_ours} partitions")
-                time.sleep(0.1)
-        finally:
-            admin.close()
-
-
-def membership_of(consumer: KafkaConsumer) -> ConsumerGroupMetadata:
-    """Return who a consumer is in its group: what Kafka fences its commits by.
-
-    Raises
-    ------
-    BrokerUnavailableError
-        Where it has no place in the group at this moment.
-    """
-    membership = consumer.group_metadata()
-    if membership.generation_id < 0 or not membership.member_id:
-        raise BrokerUnavailableError(f"the place in group {membership.group_id} was lost")
-    return membership
-
-
-def _check_configs(admin: KafkaAdminClient, wanted: Mapping[str, Mapping[str, str]], states: Sequence[str]) -> None:
-    """Compare topics that are there with how we would have made them; what we may not see is taken to be right."""
-    asked = {name: configs.keys() & {"cleanup.policy", "max.message.bytes"} for name, configs in wanted.items()}
-    resources = [ConfigResource("TOPIC", name, dict.fromkeys(keys)) for name, keys in asked.items() if keys]
-    if not resources:
-        return
-    for name, found in admin.describe_configs(resources, config_filter="all").get("topic", {}).items():
-        for key in asked[name] & found.keys():
-            value, ours = found[key]["value"], wanted[name][key]
-            enough = int(value) >= int(ours) if key == "max.message.bytes" else "compact" in value.split(",")
-            if enough:
-                continue
-            cure = f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}=[{ours}]"
-            if name in states:
-                raise BrokerError(f"topic {name} has {key} {value}, so that Kafka would delete the state in it: {cure}")
-            log.warning("topic %s has %s %s, not %s: %s", name, key, value, ours, cure)
-
-
-def unassigned_partitions(connection: KafkaConnection, group: str, topic: str) -> set[int]:
-    """Partitions of a topic that no member of a settled group has.
-
-    Returns
-    -------
-    set of int
-        Empty also while the group is rebalancing.
-    """
-    with translated(f"looking at group {group}"):
-        admin = connection.admin()
-        try:
-            described = admin.describe_groups([group])[group]
-            # A member whose client has stopped beating without knowing leaves an empty group behind.
-            if described["group_state"] not in ("Stable", "Empty"):
-                return set()
-            everything = {p["partition_index"] for t in admin.describe_topics([topic]) for p in t["partitions"]}
-        finally:
-            admin.close()
-    held: set[int] = set()
-    for member in described["members"]:
-        for assigned in member["member_assignment"]["assigned_partitions"]:
-            if assigned["topic"] == topic:
-                held.update(assigned["partitions"])
-    return everything - held

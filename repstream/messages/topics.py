@@ -8,6 +8,9 @@ ALARMS = "alarms"
 LEDGER = "ledger"
 CONTROL = "control"
 
+# Of topics that are not there yet, where nobody says how many.
+DEFAULT_PARTITIONS = 4
+
 # Consumer groups, where nobody names others.
 PREDICTOR_GROUP = "repstream-predictor"
 MONITOR_GROUP = "repstream-monitor"

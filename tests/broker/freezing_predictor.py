@@ -15,7 +15,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from predictor.service import Predictor, PredictorSettings
+from predictor.service import Predictor
+from predictor.settings import PredictorSettings
 from repstream.kafka.connection import KafkaConnection
 from repstream.recognition.model import load_model
 

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from repstream.broker.broker import EmbeddedBroker
-from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.connection import KafkaConnection
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.fields import encode
 from repstream.messages.messages import Alarm, LabelInterval, Prediction, decode_alarm
 from repstream.messages.topics import ALARMS, LABELS, PREDICTIONS

@@ -10,7 +10,8 @@ from contextlib import closing
 import pytest
 
 from repstream.broker.broker import EmbeddedBroker
-from repstream.kafka.connection import KafkaConnection, KafkaConsumer, TopicPartition, ensure_topics
+from repstream.kafka.connection import KafkaConnection, KafkaConsumer, TopicPartition
+from repstream.kafka.topics import ensure_topics
 from tests.broker.services import wait_until
 
 pytestmark = pytest.mark.broker

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from predictor.service import Predictor, PredictorSettings
+from predictor.service import Predictor
+from predictor.settings import PredictorSettings
 from repstream.broker.broker import EmbeddedBroker
 from repstream.kafka.connection import KafkaConnection, KafkaConsumer
 from repstream.messages.fields import encode

@@ -18,14 +18,8 @@ from repstream.broker.broker import EmbeddedBroker
 from repstream.broker.config import _SERVER_PROPERTIES
 from repstream.errors import BrokerUnavailableError
 from repstream.kafka import clients as kafka_clients
-from repstream.kafka.connection import (
-    KafkaConnection,
-    OffsetAndMetadata,
-    TopicPartition,
-    ensure_topics,
-    translated,
-    wait_for_broker,
-)
+from repstream.kafka.connection import KafkaConnection, OffsetAndMetadata, TopicPartition, translated, wait_for_broker
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.topics import LEDGER, PREDICTIONS, SAMPLES
 from repstream.processes.ports import free_port
 from repstream.recognition.model import load_model

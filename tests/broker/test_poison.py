@@ -25,7 +25,8 @@ from predictor.engine.engine import Engine
 from predictor.engine.ledger import refused_packet
 from predictor.engine.partition import Partition
 from repstream.broker.broker import EmbeddedBroker
-from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.connection import KafkaConnection
+from repstream.kafka.topics import ensure_topics
 from repstream.messages import messages
 from repstream.messages.fields import encode
 from repstream.messages.packet import MAX_ACCEL_G, MAX_GYRO_DPS, Packet

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from repstream.broker.broker import EmbeddedBroker
-from repstream.kafka.connection import KafkaConnection, OffsetAndMetadata, ensure_topics, unassigned_partitions
+from repstream.kafka.connection import KafkaConnection, OffsetAndMetadata, TopicPartition
+from repstream.kafka.lives import unassigned_partitions
 from repstream.kafka.state_topic import TOPIC_CONFIG, topic_of
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.fields import encode
 from repstream.messages.messages import decode_prediction, prediction_id
 from repstream.messages.packet import Packet, packet_times_us
@@ -435,10 +437,11 @@ def test_partitions_of_a_group_that_all_have_left_count_as_nobodys(broker: Embed
     consumer = connection.consumer(group_id="left")
     consumer.subscribe([SAMPLES])
     wait_until(lambda: consumer.poll(timeout_ms=200) is not None and len(consumer.assignment()) == 4, "it has all four")
-    assert unassigned_partitions(connection, "left", SAMPLES) == set()
+    assert unassigned_partitions(connection, "left", [SAMPLES]) == set()
     consumer.close()
-    wait_until(lambda: unassigned_partitions(connection, "left", SAMPLES) == {0, 1, 2, 3}, "nobody has them")
-    assert unassigned_partitions(connection, "never-there", SAMPLES) == set()
+    all_four = {TopicPartition(SAMPLES, number) for number in range(4)}
+    wait_until(lambda: unassigned_partitions(connection, "left", [SAMPLES]) == all_four, "nobody has them")
+    assert unassigned_partitions(connection, "never-there", [SAMPLES]) == set()
 
 
 def administer(broker: EmbeddedBroker, call: str, *arguments: object) -> None:

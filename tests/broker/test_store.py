@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from repstream.broker.broker import EmbeddedBroker
-from repstream.kafka.connection import KafkaConnection, ensure_topics
+from repstream.kafka.connection import KafkaConnection
+from repstream.kafka.topics import ensure_topics
 from repstream.messages.fields import encode
 from repstream.messages.messages import Alarm, Prediction
 from repstream.messages.topics import ALARMS, PREDICTIONS
