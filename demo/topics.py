@@ -13,15 +13,15 @@ from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from repstream.errors import BrokerError, RepstreamError
+from repstream.errors import RepstreamError
 from repstream.kafka.connection import KafkaConnection, translated
+from repstream.kafka.reading import LARGE_FETCHES, read_to_end
 from repstream.kafka.records import decoded
 from repstream.messages.messages import Prediction, decode_prediction
 from repstream.messages.topics import PREDICTIONS, SAMPLES
 from repstream.processes.ports import HOST
 
 _POLL_MS = 100
-_READ_TIMEOUT_S = 30.0
 
 
 class PredictionReader:
@@ -79,20 +79,9 @@ def read_all(connection: KafkaConnection, topic: str) -> Iterator[Any]:
         Where it cannot be read to its end.
     """
     with translated(f"reading {topic}"):
-        consumer = connection.consumer(max_partition_fetch_bytes=4_194_304, fetch_max_wait_ms=50)
+        consumer = connection.consumer(**LARGE_FETCHES)
         try:
-            partitions = consumer.partitions_of(topic)
-            ends = consumer.end_offsets(partitions)
-            consumer.assign(partitions)
-            consumer.seek_to_beginning(*partitions)
-            progress_s = time.monotonic()
-            # Positions, not the records' offsets: a partition ends with a transaction's marker.
-            while any(consumer.position(tp) < ends[tp] for tp in partitions):
-                for records in consumer.poll(timeout_ms=_POLL_MS, max_records=5_000).values():
-                    progress_s = time.monotonic()
-                    yield from records
-                if time.monotonic() - progress_s > _READ_TIMEOUT_S:
-                    raise BrokerError(f"{topic} could not be read to its end within {_READ_TIMEOUT_S:g} s")
+            yield from read_to_end(consumer, consumer.partitions_of(topic))
         finally:
             consumer.close()
 

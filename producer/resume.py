@@ -16,10 +16,10 @@ import msgspec
 
 from producer.replay.plan import Delivered, LogState, ProducerSettings, Wearer
 from repstream.kafka.connection import KafkaConnection, translated
+from repstream.kafka.reading import LARGE_FETCHES, read_to_end
 from repstream.messages.topics import LABELS, SAMPLES
 from repstream.recordings.recording import Recording
 
-_POLL_MS = 250
 _SAY_EVERY_S = 5.0
 # A device's clock may be off (a fault); the record's own timestamp, in whole ms, tells.
 _CLOCK_WITHIN_US = 2_000
@@ -149,31 +149,23 @@ def read_log(
     Raises
     ------
     BrokerUnavailableError
-        Where Kafka goes away at the start of it; later on the reader waits for it.
+        Where Kafka goes away meanwhile.
     """
     reader = LogReader(wearer.device for wearer in wearers)
+    said = time.monotonic()
+
+    def tell(n_read: int, n_all: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _SAY_EVERY_S:
+            said = time.monotonic()
+            say(f"reading how far the sessions got: {n_read} of {n_all} messages")
+
     with translated("reading how far the sessions got"):
-        consumer = connection.consumer(max_partition_fetch_bytes=4_194_304, fetch_max_wait_ms=50)
+        consumer = connection.consumer(**LARGE_FETCHES)
         try:
             partitions = consumer.partitions_of(SAMPLES, LABELS)
-            ends = consumer.end_offsets(partitions)
-            begins = consumer.beginning_offsets(partitions)
-            left = {tp for tp in partitions if begins[tp] < ends[tp]}
-            n_all = sum(ends[tp] - begins[tp] for tp in left)
-            consumer.assign(sorted(left))
-            for tp in left:
-                consumer.seek(tp, begins[tp])
-            said = time.monotonic()
-            while left and not stopping():
-                for tp, records in consumer.poll(_POLL_MS, max_records=5_000).items():
-                    for record in records:
-                        reader.take(tp.topic, record.key, record.value, record.timestamp)
-                # Positions, not the records' offsets: the log's end can be a transaction's marker.
-                left = {tp for tp in left if consumer.position(tp) < ends[tp]}
-                if time.monotonic() - said >= _SAY_EVERY_S:
-                    said = time.monotonic()
-                    n_left = sum(ends[tp] - consumer.position(tp) for tp in left)
-                    say(f"reading how far the sessions got: {n_all - n_left} of {n_all} messages")
+            for record in read_to_end(consumer, partitions, stopping, tell):
+                reader.take(record.topic, record.key, record.value, record.timestamp)
         finally:
             consumer.close()
     return reader.state(wearers, settings)

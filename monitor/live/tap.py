@@ -11,6 +11,7 @@ from typing import Any
 from monitor.live.samples import KEPT_S, SampleRings, strip_of
 from repstream.errors import BrokerError, MessageError
 from repstream.kafka.connection import KafkaConnection, KafkaConsumer, TopicPartition, translated
+from repstream.kafka.reading import offsets_from
 from repstream.messages.packet import decode_packet
 from repstream.messages.topics import SAMPLES
 
@@ -125,15 +126,12 @@ class SampleTap:
         if not wanted:
             return
         known = [s for s in (self._newest_event_s(d) for d in new) if s is not None]
-        from_ms = int((min(known, default=time.time()) - KEPT_S) * 1000)
+        from_s = min(known, default=time.time()) - KEPT_S
         consumer.assign(sorted(there.keys() | wanted))
         for tp, position in there.items():
             consumer.seek(tp, position)
-        found = consumer.offsets_for_times(dict.fromkeys(wanted, from_ms))
-        ends = consumer.end_offsets(list(wanted))
-        for tp in wanted:
-            start = found.get(tp)
-            consumer.seek(tp, min(start.offset if start else ends[tp], there.get(tp, ends[tp])))
+        for tp, offset in offsets_from(consumer, wanted, from_s).items():
+            consumer.seek(tp, min(offset, there.get(tp, offset)))
 
     def _take(self, device: str, record: Any) -> None:
         try:

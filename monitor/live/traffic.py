@@ -11,6 +11,7 @@ from typing import Any
 
 from repstream.errors import BrokerError, BrokerUnavailableError, MessageError
 from repstream.kafka.connection import KafkaConnection, KafkaConsumer, KafkaProducer, TopicPartition, translated
+from repstream.kafka.reading import offsets_from
 from repstream.kafka.records import reason_of
 from repstream.kafka.topics import ensure_topics
 from repstream.messages.fields import encode
@@ -144,7 +145,9 @@ class TrafficWatch:
             control = consumer.partitions_of(CONTROL)
             if control:
                 # From a minute ago: statuses come each second, and none is missed in between.
-                _assign_from(consumer, control, time.time() - 2 * _GONE_AFTER_S)
+                consumer.assign(control)
+                for tp, offset in offsets_from(consumer, control, time.time() - 2 * _GONE_AFTER_S).items():
+                    consumer.seek(tp, offset)
             looked_s = time.monotonic()
             while self._wanted and not self._stopping.is_set():
                 self._look(consumer, samples, control)
@@ -198,12 +201,3 @@ class TrafficWatch:
             # By its own clock: what was said long ago is no sign of life.
             age_s = max(time.time() - message.at, 0.0)
             self._statuses[message.producer] = (time.monotonic() - age_s, message)
-
-
-def _assign_from(consumer: KafkaConsumer, partitions: list[TopicPartition], from_s: float) -> None:
-    consumer.assign(partitions)
-    found = consumer.offsets_for_times(dict.fromkeys(partitions, int(from_s * 1000)))
-    ends = consumer.end_offsets(partitions)
-    for tp in partitions:
-        start = found.get(tp)
-        consumer.seek(tp, start.offset if start else ends[tp])
