@@ -30,6 +30,7 @@ _COMMANDS = {
     "demo": "demo.command",
     "produce": "producer.command",
     "predict": "predictor.command",
+    "verify": "predictor.verify_command",
     "monitor": "monitor.command",
     "store": "store.command",
     "predictions": "store.query_command",

@@ -1,40 +1,30 @@
 """Whether every window was predicted, once and right: the predictions topic against batch; pure.
 
-A device that no fault is aimed at is held to ``repstream score``: for the part of each session that
-was sent, the same windows, labels and probabilities. Where faults change what arrives, a clean
-recording is no measure; what is expected of those devices is what a fresh engine makes of the
-packets as they stand in the samples topic, put through the same features and model.
+A device that no fault is aimed at is held to ``repstream score`` by `predictor.verify`: for the part of each session
+that was sent, the same windows, labels and probabilities. Where faults change what arrives, a clean recording is no
+measure; what is expected of those devices is what a fresh engine makes of the packets as they stand in the samples
+topic, put through the same features and model.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from demo.roster import Roster
 from predictor.engine.engine import Engine
 from predictor.engine.finished import FinishedWindows
 from predictor.engine.partition import Partition
-from repstream.arrays import FloatArray
+from predictor.verify import Part, Rows, Verification, expected_rows
 from repstream.errors import MessageError
 from repstream.messages.messages import Prediction, prediction_id
 from repstream.messages.packet import Packet, check_values, decode_packet, packet_values
 from repstream.recognition.model import Model
-from repstream.recognition.scoring import score
-from repstream.recordings.recording import Recording
-
-TOLERANCE = 1e-9
-"""How far probabilities of stream and batch may lie apart."""
 
 # Packets that go through the engine at a time: what the predictor takes in a transaction.
 _BATCH = 4_000
-
-Rows = dict[str, FloatArray]
-"""Each window's probabilities by prediction id."""
 
 
 def expected_by_score(
@@ -49,27 +39,12 @@ def expected_by_score(
     but : set of str
         Devices to leave out.
     """
-    scored: dict[tuple[int, int], tuple[list[int], FloatArray]] = {}
-    rows: Rows = {}
-    for (device, session), n_sent in sent.items():
-        if device in but or not n_sent:
-            continue
-        recording = roster.parts[device, session].recording
-        # Copies of a recording share their scores.
-        key = id(recording), n_sent
-        if key not in scored:
-            scores = score(_beginning(recording, n_sent), model)
-            scored[key] = scores.windows.index.tolist(), scores.probabilities
-        for index, row in zip(*scored[key], strict=True):
-            rows[prediction_id(device, session, index)] = row
-    return rows
-
-
-def _beginning(recording: Recording, n: int) -> Recording:
-    if n >= recording.n_samples:
-        return recording
-    labels = None if recording.labels is None else recording.labels[:n]
-    return replace(recording, time_s=recording.time_s[:n], values=recording.values[:n], labels=labels)
+    sessions = {
+        (device, session): Part(roster.parts[device, session].recording, n_samples)
+        for (device, session), n_samples in sent.items()
+        if device not in but and n_samples
+    }
+    return expected_rows(sessions, model)
 
 
 def expected_by_engine(
@@ -173,30 +148,22 @@ def compare(
     predictions: Iterable[Prediction], required: Rows, optional: Rows, labels: Sequence[str], roster: Roster
 ) -> Outcome:
     """Hold all predictions to what was expected; they are taken one by one and not kept."""
-    seen: set[str] = set()
-    n = duplicated = differing = n_labelled = n_right = 0
+    verification = Verification(required, labels, optional)
+    n_labelled = n_right = 0
     for prediction in predictions:
-        n += 1
-        row = required.get(prediction.id)
-        if row is None:
-            row = optional.get(prediction.id)
-        differing += row is None or not agrees(prediction, row, labels)
-        if prediction.id in seen:
-            duplicated += 1
+        if not verification.take(prediction):
             continue
-        seen.add(prediction.id)
         truth = roster.truth(prediction.device, prediction.session, prediction.index)
         if roster.counts(truth):
             n_labelled += 1
             n_right += prediction.label == truth
-    lost = sum(name not in seen for name in required)
-    n_optional = sum(name in seen for name in optional if name not in required)
-    return Outcome(len(required) + n_optional, n, lost, duplicated, differing, n_labelled, n_right)
-
-
-def agrees(prediction: Prediction, row: FloatArray, labels: Sequence[str]) -> bool:
-    """Whether a prediction says what batch says, probabilities to `TOLERANCE`."""
-    if prediction.label != labels[int(row.argmax())] or prediction.probabilities.keys() != set(labels):
-        return False
-    streamed = np.array([prediction.probabilities[label] for label in labels])
-    return bool(np.abs(streamed - row).max() <= TOLERANCE)
+    report = verification.report()
+    return Outcome(
+        windows=report.windows,
+        predictions=report.predictions,
+        lost=report.missing,
+        duplicated=report.doubled,
+        differing=report.wrong + report.unexpected,
+        n_labelled=n_labelled,
+        n_right=n_right,
+    )

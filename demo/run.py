@@ -25,12 +25,13 @@ from rich.console import Console
 from rich.live import Live as LiveDisplay
 
 from demo import table
-from demo.ledger import Outcome, Rows, compare, expected_by_engine, expected_by_score
+from demo.ledger import Outcome, compare, expected_by_engine, expected_by_score
 from demo.live import Live, Percentiles, Rate
 from demo.roster import Roster
 from demo.services import start
 from demo.topics import Backlog, PredictionReader, ask, predictor_counts, read_all
 from demo.verdicts import EVERY_S, found_by, verdicts
+from predictor.verify import Rows
 from producer.replay.plan import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RecordingError, RepstreamError

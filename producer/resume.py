@@ -7,7 +7,6 @@ once and whole, whoever was killed when.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from repstream.kafka.connection import KafkaConnection, translated
 from repstream.kafka.reading import LARGE_FETCHES, read_to_end
 from repstream.messages.topics import LABELS, SAMPLES
 from repstream.recordings.recording import Recording
+from repstream.recordings.replays import first_lap_of
 
 _SAY_EVERY_S = 5.0
 # A device's clock may be off (a fault); the record's own timestamp, in whole ms, tells.
@@ -131,7 +131,7 @@ class LogReader:
         }
         sessions = {}
         for (device, session), seen in self._seen.items():
-            recording = by_name.get((device, session)) or by_name.get((device, re.sub(r"#\d+$", "", session)))
+            recording = by_name.get((device, session)) or by_name.get((device, first_lap_of(session)))
             if recording is not None:
                 sessions[device, session] = seen.delivered(recording, settings.packet_samples, loses)
         return LogState(sessions, frozenset(self._labels))

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from demo import table
-from demo.ledger import TOLERANCE, Rows, compare, expected_by_engine, expected_by_score
+from demo.ledger import compare, expected_by_engine, expected_by_score
 from demo.live import Live, Percentiles, Rate
 from demo.roster import Roster
 from demo.run import Sent
 from demo.verdicts import has_seen_all
+from predictor.verify import TOLERANCE, Rows
 from producer.faults.parse import parse_fault
 from producer.replay.messages import messages
 from producer.replay.plan import ProducerSettings, plan_replay
@@ -179,6 +180,7 @@ def streamed(rows: Rows, model: Model) -> list[Prediction]:
                 session,
                 int(index),
                 label=model.labels[int(row.argmax())],
+                confidence=float(row.max()),
                 probabilities=dict(zip(model.labels, row.tolist(), strict=True)),
             )
         )

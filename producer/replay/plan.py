@@ -19,6 +19,7 @@ from producer.faults.parse import Fault
 from repstream.errors import SettingsError
 from repstream.messages.packet import MAX_PACKET_SAMPLES
 from repstream.recordings.recording import Recording
+from repstream.recordings.replays import copies_of, lap_of
 
 AS_FAST_AS_POSSIBLE = math.inf
 """The speed called ``max``."""
@@ -293,17 +294,9 @@ def wearers_of(settings: ProducerSettings, recordings: Sequence[Recording]) -> t
         return tuple(Wearer(i, device, rs, 0) for i, (device, rs) in enumerate(own))
     n = settings.wearers
     starts = _staggered_us(n, settings.seed)
-    cycled = itertools.islice(itertools.chain(own, _copies(own)), n)
+    copies = ((name, tuple(by_device[device])) for name, device in copies_of(list(by_device)))
+    cycled = itertools.islice(itertools.chain(own, copies), n)
     return tuple(Wearer(i, device, rs, starts[i]) for i, (device, rs) in enumerate(cycled))
-
-
-def _copies(own: list[tuple[str, tuple[Recording, ...]]]) -> Iterator[tuple[str, tuple[Recording, ...]]]:
-    taken = {device for device, _ in own}
-    for copy in itertools.count(2):
-        for device, recordings in own:
-            name = f"{device}~{copy}"
-            if name not in taken:
-                yield name, recordings
 
 
 def _staggered_us(n: int, seed: int) -> list[int]:
@@ -318,7 +311,7 @@ def _names(wearer: Wearer, settings: ProducerSettings) -> Iterator[tuple[Recordi
     """Give a wearer's recordings with their sessions' ids."""
     for lap in itertools.count(1):
         for recording in wearer.recordings:
-            yield recording, recording.session + settings.session_suffix + (f"#{lap}" if lap > 1 else "")
+            yield recording, lap_of(recording.session + settings.session_suffix, lap)
         if not settings.loop:
             return
 

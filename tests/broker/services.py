@@ -10,13 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from predictor.verify import Part, Rows, expected_rows, verified
 from repstream.kafka.connection import KafkaConnection
 from repstream.messages import messages, topics
 from repstream.recognition.model import Model
@@ -100,14 +98,10 @@ def read_predictions(bootstrap_servers: str) -> list[messages.Prediction]:
     return [messages.decode_prediction(r.value) for r in read_topic(bootstrap_servers, topics.PREDICTIONS)]
 
 
-def expected_predictions(names: Sequence[str], model: Model, hop: int | None = None) -> dict[str, np.ndarray[Any, Any]]:
+def expected_predictions(names: Sequence[str], model: Model, hop: int | None = None) -> Rows:
     """What `repstream score` says: each window's id and its probabilities."""
-    expected = {}
-    for recording in resolve(names):
-        scores = score(recording, model, hop)
-        for index, row in zip(scores.windows.index.tolist(), scores.probabilities, strict=True):
-            expected[messages.prediction_id(recording.device, recording.session, index)] = row
-    return expected
+    parts = {(r.device, r.session): Part(r, r.n_samples) for r in resolve(names)}
+    return expected_rows(parts, model, hop)
 
 
 def expected_right(names: Sequence[str], model: Model) -> tuple[int, int]:
@@ -122,22 +116,10 @@ def expected_right(names: Sequence[str], model: Model) -> tuple[int, int]:
     return right, windows
 
 
-def assert_stream_equals_batch(
-    predictions: Sequence[messages.Prediction], expected: dict[str, np.ndarray[Any, Any]], model: Model
-) -> None:
+def assert_stream_equals_batch(predictions: Sequence[messages.Prediction], expected: Rows, model: Model) -> None:
     """Same ids, each once, same labels, probabilities to 1e-9."""
-    counts = Counter(p.id for p in predictions)
-    repeated = [i for i, n in counts.items() if n > 1]
-    lost = sorted(expected.keys() - counts.keys())
-    foreign = sorted(counts.keys() - expected.keys())
-    assert not repeated, f"{len(repeated)} ids more than once, for example {repeated[:3]}"
-    assert not lost, f"{len(lost)} of {len(expected)} ids lost, for example {lost[:3]}"
-    assert not foreign, f"{len(foreign)} ids that score does not know, for example {foreign[:3]}"
-    for prediction in predictions:
-        row = expected[prediction.id]
-        assert prediction.label == model.labels[int(row.argmax())], prediction.id
-        streamed = np.array([prediction.probabilities[label] for label in model.labels])
-        assert np.abs(streamed - row).max() <= 1e-9, prediction.id
+    report = verified(predictions, expected, model.labels)
+    assert report.is_whole, f"of {report.windows} windows, " + "; ".join(report.lines())
 
 
 def wait_for_predictions(bootstrap_servers: str, n: int, timeout_s: float = 90.0) -> list[messages.Prediction]:
