@@ -1,10 +1,9 @@
 """The embedded broker: a real Apache Kafka as a child process, with no Docker and no Java to install.
 
-Imports ``errors``, the other ``embedded_*``, and ``kafka`` to ask whether it answers. POSIX only
-(process groups, ``flock``, ``SIGTERM``).
+POSIX only (process groups, ``flock``, ``SIGTERM``).
 
 A broker is either *attached*, the child of whoever started it (a demo, a test): then it ends when
-its parent ends, by ``embedded_guard``, even after ``kill -9``. Or it is *detached*: then it runs until
+its parent ends, by `repstream.processes.guard`, even after ``kill -9``. Or it is *detached*: then it runs until
 ``repstream broker stop``. Both keep all they write in one data folder::
 
     server.properties, log4j2.properties   written anew at each start
@@ -15,7 +14,6 @@ its parent ends, by ``embedded_guard``, even after ``kill -9``. Or it is *detach
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -34,6 +32,7 @@ from typing import Any, Self
 
 from repstream.broker.config import JVM_FLAGS, write_folder
 from repstream.broker.jars import Kafka, ensure_kafka, file_lock, find_java
+from repstream.broker.log import bind_failed, last_words, log_lines
 from repstream.errors import BrokerError, RepstreamError
 from repstream.processes.children import Guarded
 from repstream.processes.ports import HOST, LINUX, free_port, is_free, process_state
@@ -43,7 +42,6 @@ START_TIMEOUT_S = 60.0  # 2–3 s on two idle cores; the rest is for a machine b
 STOP_TIMEOUT_S = 20.0  # an orderly stop takes 0.5 s; Kafka itself would wait minutes for what cannot come
 _GUARD_GRACE_S = 10.0
 _POLL_S = 0.02
-_FAULT = re.compile(r" (ERROR|FATAL) |^(Caused by: |Error: )|^[\w.$]+(Exception|Error)\b")
 _TOKEN = re.compile("[0-9a-f]{32}")  # anything shorter is on many a command line
 _LAUNCHES = 3  # a free port can be taken by another between our look and Kafka's bind
 
@@ -240,7 +238,7 @@ class EmbeddedBroker:
             broker._log_start = int(record["log_start"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return broker._last_words()
+        return last_words(broker._log(), broker.log_file)
 
     def _launch(self, java: Path, kafka: Kafka, port: int, deadline: float, timeout_s: float) -> None:
         if port and not is_free(port):
@@ -266,7 +264,7 @@ class EmbeddedBroker:
                 self._end_process(0)
                 self._release()
                 (self.data_dir / "broker.json").unlink(missing_ok=True)
-                if isinstance(error, BrokerError) and attempt < _LAUNCHES and self._bind_failed():
+                if isinstance(error, BrokerError) and attempt < _LAUNCHES and bind_failed(self._log()):
                     continue
                 raise
             return
@@ -352,32 +350,16 @@ class EmbeddedBroker:
     def _await_answer(self, deadline: float, timeout_s: float) -> None:
         while not self.answers():
             if not self.is_alive():
-                raise BrokerError(f"the embedded broker ended while starting: {self._last_words()}")
+                raise BrokerError(f"the embedded broker ended while starting: {last_words(self._log(), self.log_file)}")
             if time.monotonic() > deadline:
                 raise BrokerError(
                     f"the embedded broker does not answer at {self.bootstrap_servers} after {timeout_s:g} s: "
-                    f"{self._last_words()}"
+                    f"{last_words(self._log(), self.log_file)}"
                 )
             time.sleep(_POLL_S)
 
-    def _log_lines(self) -> list[str]:
-        """Return what this start wrote; the log of earlier ones precedes it in the same file."""
-        lines: list[str] = []
-        with contextlib.suppress(OSError):
-            lines += (self.data_dir / "jvm.log").read_text(errors="replace").splitlines()
-        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
-            file.seek(self._log_start if self._log_start <= self.log_file.stat().st_size else 0)
-            lines += file.read().decode(errors="replace").splitlines()
-        return [line.strip() for line in lines if line.strip()]
-
-    def _last_words(self) -> str:
-        # The lines that name a fault, else the last ones; joined, as an error is one line.
-        lines = self._log_lines()
-        said = [line for line in lines if _FAULT.search(line)] or lines
-        return f"{' | '.join(said[-3:]) or 'nothing was logged'} (more in {self.log_file})"
-
-    def _bind_failed(self) -> bool:
-        return any("Address already in use" in line for line in self._log_lines())
+    def _log(self) -> list[str]:
+        return log_lines(self.data_dir / "jvm.log", self.log_file, self._log_start)
 
     # --------------------------------------------------------------------------------------- stop
 

@@ -1,7 +1,7 @@
 """What the embedded broker is told: flags of the JVM, settings of Kafka and of its log, a formatted folder.
 
-Imports ``embedded_jars`` and ``embedded_process`` of ours. Every setting's name was looked up among those
-that Kafka 4.3.1 prints at its start: an unknown one it would ignore without a word.
+Every setting's name was looked up among those that Kafka 4.3.1 prints at its start: an unknown one it would ignore
+without a word.
 """
 
 from __future__ import annotations

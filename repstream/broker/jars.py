@@ -1,6 +1,6 @@
 """Java and the jars of Apache Kafka for the embedded broker: found or fetched once, then kept.
 
-Imports ``errors`` alone of ours. The jars are locked: coordinates, size and SHA-256 stand below, so that
+The jars are locked: coordinates, size and SHA-256 stand below, so that
 jgo is asked for 46 files and not for the meaning of 120 POMs (2–8 s instead of 22 s), everybody
 runs the same bytes whatever mirror they came from, and a half-finished download is continued.
 A cache that is complete is used without importing jgo and without the network. POSIX only.

@@ -1,8 +1,7 @@
 """Child processes that end when their parent does, whatever ends it: the embedded broker, and services of ours.
 
 What they write is the user's alone. Each runs under ``repstream/processes/guard.py``: the guard sees by its standard
-input that the parent is gone, even after ``kill -9``, and ends its child in order. POSIX only. Imports
-embedded_process, private and errors.
+input that the parent is gone, even after ``kill -9``, and ends its child in order. POSIX only.
 """
 
 from __future__ import annotations

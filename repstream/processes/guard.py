@@ -1,6 +1,6 @@
 """The guard of an embedded broker: a small process that outlives its parent just long enough to end the JVM.
 
-Run by file, not as a module: ``python -I -S embedded_guard.py PARENT_PID GRACE_S REMOVE -- JAVA …``; it
+Run by file, not as a module: ``python -I -S guard.py PARENT_PID GRACE_S REMOVE -- JAVA …``; it
 imports the standard library alone, so that it starts in 20 ms and whatever the parent's ``sys.path`` holds.
 POSIX only.
 
