@@ -34,30 +34,34 @@ def predict(
         float,
         typer.Option(
             min=0.0,
-            help="How late a packet may come and still be put in order, s of event time.",
+            help="How late a packet may arrive and still be put in order, in seconds of event time.",
             envvar="REPSTREAM_LATENESS",
         ),
     ] = _DEFAULTS.lateness_s,
     idle_after: Annotated[
         float,
-        typer.Option(min=1.0, help="A device silent for so long keeps no buffer, s.", envvar="REPSTREAM_IDLE_AFTER"),
+        typer.Option(
+            min=1.0,
+            help="Seconds without packets after which a device's buffer is released.",
+            envvar="REPSTREAM_IDLE_AFTER",
+        ),
     ] = _DEFAULTS.idle_s,
     checkpoint_every: Annotated[
         float,
         typer.Option(
             min=0.0,
-            help="State is written down so often, s; a restart reads what came since again.",
+            help="Seconds between checkpoints; a restart reads the packets since the last one again.",
             envvar="REPSTREAM_CHECKPOINT_EVERY",
         ),
     ] = _DEFAULTS.checkpoint_s,
     batch_packets: Annotated[
-        int, typer.Option(min=1, help="Most packets in one transaction.", envvar="REPSTREAM_BATCH_PACKETS")
+        int, typer.Option(min=1, help="Largest number of packets per transaction.", envvar="REPSTREAM_BATCH_PACKETS")
     ] = _DEFAULTS.batch_packets,
     partitions: Partitions = _DEFAULTS.partitions,
     instance: Annotated[
         str | None,
         typer.Option(
-            help="This predictor's name in the group, the same again after a restart. Default: host and a free number.",
+            help="Name of this predictor in its group; keep it over restarts. Default: the host's name and a free number.",
             envvar="REPSTREAM_INSTANCE",
         ),
     ] = _DEFAULTS.instance,

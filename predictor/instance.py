@@ -108,7 +108,9 @@ class Instance:
                     return f"{socket.gethostname()}-{number}"
         finally:
             os.close(folder)
-        raise SettingsError(f"{_MOST} predictors of group {self._group} run on this host; name one with --instance")
+        raise SettingsError(
+            f"{_MOST} predictors of group {self._group} run on this host; name further ones with --instance"
+        )
 
 
 def _lock(name: str, folder: int) -> int | None:
@@ -124,6 +126,6 @@ def _lock(name: str, folder: int) -> int | None:
         return None
     except OSError as error:
         raise SettingsError(
-            f"{name}: the lock on this predictor's name cannot be had ({error.strerror}); name it with --instance"
+            f"{name}: cannot lock this predictor's name ({error.strerror}); choose a name with --instance"
         ) from error
     return lock

@@ -86,7 +86,7 @@ def restore(
                 partition, made_with = checkpoint.load(stored.data, shape.lateness_us, time.monotonic())
                 partition.emit_from = commit[0]
             except MessageError as error:
-                log.warning("%s: %s; windows start anew at offset %d", tp, error, commit[0])
+                log.warning("%s: %s; starting at offset %d without state", tp, error, commit[0])
                 position, pointer = commit[0], None
         found[tp] = Restored(partition, position, pointer, made_with)
     return found
@@ -107,7 +107,7 @@ def read_again(
     Raises
     ------
     BrokerUnavailableError
-        Where Kafka does not give the packets.
+        Where Kafka does not return the packets.
     """
     engine = Engine(shape.window, shape.hop, shape.lateness_us / 1e6)
     reader = connection.consumer(max_poll_records=batch_packets)
@@ -126,6 +126,8 @@ def read_again(
             if held.next_offset > before:
                 deadline = time.monotonic() + WAIT_MS / 1e3
             elif time.monotonic() > deadline:
-                raise BrokerUnavailableError(f"{tp}: Kafka does not give what stands from offset {before} on")
+                raise BrokerUnavailableError(
+                    f"{tp}: Kafka returned nothing from offset {before} on within {WAIT_MS / 1e3:g} s"
+                )
     finally:
         reader.close()

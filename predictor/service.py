@@ -149,7 +149,7 @@ class Predictor:
             return False, self._trouble
         still = time.monotonic() - self._progress_s
         if self._lag and still > _STUCK_S:
-            return False, f"{self._lag} packets wait and nothing was processed for {still:.0f} s"
+            return False, f"{self._lag} packets are waiting, and none was processed for {still:.0f} s"
         return True, f"{len(self._assigned)} partitions, {self._lag} packets behind"
 
     def _work(self) -> None:
@@ -230,7 +230,7 @@ class Predictor:
         self._membership = membership_of(consumer)
         ours = consumer.assignment()
         if any(tp.partition >= self._state_partitions for tp in ours):
-            raise BrokerUnavailableError(f"{SAMPLES} has more partitions than before, {self._state_topic} not yet")
+            raise BrokerUnavailableError(f"partitions were added to {SAMPLES}, but not to {self._state_topic} yet")
         for tp in [tp for tp in self._assigned if tp not in ours]:
             del self._assigned[tp]
             self.metrics.lag.remove(str(tp.partition))
@@ -263,7 +263,7 @@ class Predictor:
                 self._carry_over(tp, found.shape)
             consumer.seek(tp, self._assigned[tp].next_offset)
             log.info(
-                "partition %d: from offset %d, reading again from %d, %d devices",
+                "partition %d: from offset %d, reading again from offset %d; %d devices",
                 tp.partition,
                 commit_offset,
                 found.position,
@@ -275,8 +275,8 @@ class Predictor:
         """Read up to what is committed with the settings that the state was made with; go on from there with ours."""
         held = self._assigned[tp]
         log.warning(
-            "%s: goes on with %s, not %s, from offset %d; with another hop, sessions that are under way number "
-            "their windows from the epoch (docs/failures.md)",
+            "%s: %s instead of %s from offset %d on; if the hop has changed, sessions in progress number their windows "
+            "from the epoch (docs/failures.md)",
             tp,
             self._engine.shape,
             former,

@@ -16,7 +16,7 @@ StoreUrl = Annotated[
     typer.Option(
         "--store",
         help="The database: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE or "
-        "mongodb://USER:PASSWORD@HOST/DATABASE. With a password use the variable: others see a command's options.",
+        "mongodb://USER:PASSWORD@HOST/DATABASE. Pass a password by the variable: other users can see a command's options.",
         envvar="REPSTREAM_STORE",
         show_envvar=True,
     ),
@@ -34,7 +34,7 @@ def store(
     features: Annotated[
         bool,
         typer.Option(
-            help="Keep the features of predictions, too: some 2 kB each instead of 0.5.",
+            help="Keep the features of predictions too, about 2 kB each instead of 0.5.",
             envvar="REPSTREAM_STORE_FEATURES",
         ),
     ] = False,
@@ -42,16 +42,20 @@ def store(
         float,
         typer.Option(
             min=0.0,
-            help="Delete what ended so many days of event time ago; 0 keeps all.",
+            help="Days of event time after which rows are deleted; 0 keeps all.",
             envvar="REPSTREAM_KEEP_DAYS",
         ),
     ] = _DEFAULTS.keep_days,
     batch: Annotated[
-        int, typer.Option(min=1, help="Messages that are written at once.", envvar="REPSTREAM_STORE_BATCH")
+        int, typer.Option(min=1, help="Messages per write.", envvar="REPSTREAM_STORE_BATCH")
     ] = _DEFAULTS.batch,
     every: Annotated[
         float,
-        typer.Option(min=0.0, help="The longest that a message waits for others, s.", envvar="REPSTREAM_STORE_EVERY"),
+        typer.Option(
+            min=0.0,
+            help="Longest time to wait before writing an incomplete batch, in seconds.",
+            envvar="REPSTREAM_STORE_EVERY",
+        ),
     ] = _DEFAULTS.every_s,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",

@@ -112,10 +112,10 @@ class Sink:
         if trouble:
             return False, trouble
         if not self._prepared:
-            return False, f"{self.store.name} was not asked yet"
+            return False, f"{self.store.name}: not connected yet"
         silent = time.monotonic() - self._polled_s
         if silent > _SILENT_S:
-            return False, f"Kafka was not asked for {silent:.0f} s"
+            return False, f"Kafka was not polled for {silent:.0f} s"
         return True, f"{self.store.name}: {self._behind} messages behind"
 
     def run(self) -> None:
@@ -171,7 +171,7 @@ class Sink:
                 self._write(consumer)
             if last_round:
                 if self._pending:
-                    log.warning("%d messages are left in Kafka for the next start", len(self._pending))
+                    log.warning("%d messages stay in Kafka for the next start", len(self._pending))
                 return
             self._expire(now)
             if now - housekeeping_s >= _HOUSEKEEPING_S:
@@ -212,7 +212,7 @@ class Sink:
                 except MessageError as error:
                     self.metrics.rejected.labels("unreadable").inc()
                     place = f"{tp.topic}-{tp.partition} offset {record.offset}"
-                    log.warning("%s is left out: %s", place, reason_of(record, error))
+                    log.warning("skipping %s: %s", place, reason_of(record, error))
                     continue
                 self._pending.append(_Taken(tp, record.offset, message))
 
@@ -239,7 +239,7 @@ class Sink:
             self._set_back(error)
             return
         if self._store_trouble:
-            log.info("%s answers again", self.store.name)
+            log.info("%s is available again", self.store.name)
         self._store_trouble, self._pause_s, self._retry_at_s = "", _RETRY_FIRST_S, 0.0
         if not self._pending:
             return
@@ -261,14 +261,14 @@ class Sink:
                 return
             (tp, offset, _) = batch[0]
             self.metrics.rejected.labels("refused").inc()
-            log.warning("%s-%d offset %d is left out: %s", tp.topic, tp.partition, offset, error)
+            log.warning("skipping %s-%d offset %d: %s", tp.topic, tp.partition, offset, error)
             return
         self.metrics.predictions.inc(len(predictions))
         self.metrics.alarms.inc(len(alarms))
 
     def _set_back(self, error: StoreUnavailableError) -> None:
         self.metrics.failures.inc()
-        log.warning("%s; %d messages in hand, trying again in %.1f s", error, len(self._pending), self._pause_s)
+        log.warning("%s; keeping %d messages, trying again in %.1f s", error, len(self._pending), self._pause_s)
         self._store_trouble = str(error)
         self._retry_at_s = time.monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, _RETRY_MOST_S)

@@ -16,9 +16,9 @@ class SinkSettings:
     group : str
         Consumer group; sinks of one group share the partitions.
     batch : int
-        As many messages are written at once at the most (and up to one poll more).
+        Messages per write (and up to one poll more).
     every_s : float
-        The longest that a message waits for others, s.
+        Longest time to wait before writing an incomplete batch, s.
     keep_days : float
         Age by event time at which rows are deleted, days; 0 keeps all.
     """

@@ -132,9 +132,7 @@ def test_a_folder_that_others_made_is_not_used_and_a_link_in_it_not_followed(
     (lock,) = (run / "repstream" / "instances").iterdir()
     lock.unlink()
     lock.symlink_to(victim)
-    with pytest.raises(
-        SettingsError, match=rf"^{lock.name}: the lock on this predictor's name cannot be had \(Too many"
-    ):
+    with pytest.raises(SettingsError, match=rf"^{lock.name}: cannot lock this predictor's name \(Too many"):
         Instance("g").hold("c")
     (run / "repstream" / "instances").chmod(0o777)
     assert used().is_relative_to(tmp_path / "home")

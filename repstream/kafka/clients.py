@@ -23,6 +23,7 @@ from repstream.kafka.records import read_guarded
 
 # A broker that stalls longer than this is taken for gone; the service then starts afresh.
 WAIT_MS = 10_000
+_WAIT = f"{WAIT_MS / 1e3:g} s"
 _ABANDON_S = 5.0
 
 
@@ -67,7 +68,9 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
         deadline = time.monotonic() + WAIT_MS / 1e3
         while unknown := [topic for topic in topics if not self._cluster.partitions_for_topic(topic)]:
             if time.monotonic() > deadline:
-                raise kafka_errors.KafkaTimeoutError(f"Kafka does not tell the partitions of {', '.join(unknown)}")
+                raise kafka_errors.KafkaTimeoutError(
+                    f"Kafka did not return the partitions of {', '.join(unknown)} within {_WAIT}"
+                )
             # An answer that was on its way already does not speak of them; a broker that starts may not know them yet.
             with contextlib.suppress(kafka_errors.RetriableError):
                 self._refresh_topics()
@@ -75,13 +78,15 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
     def committed(self, partition: TopicPartition, metadata: bool = False) -> Any:
         """Return what is committed of a partition.
 
-        Kafka does not tell while a transaction that commits it is open.
+        Kafka does not return it while a transaction that commits it is open.
         """
         try:
             return super().committed(partition, metadata=metadata, timeout_ms=WAIT_MS)
         except kafka_errors.KafkaTimeoutError as error:
             name = f"{partition.topic}-{partition.partition}"
-            raise kafka_errors.KafkaTimeoutError(f"{name}: Kafka does not tell what is committed") from error
+            raise kafka_errors.KafkaTimeoutError(
+                f"{name}: Kafka did not return the committed offset within {_WAIT}"
+            ) from error
 
     def position(self, partition: TopicPartition) -> int:
         """Return where reading goes on; unlike the client's, never None.
@@ -92,7 +97,7 @@ class KafkaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
         position = super().position(partition, timeout_ms=WAIT_MS)
         if position is None or time.monotonic() - began >= WAIT_MS / 1e3:
             name = f"{partition.topic}-{partition.partition}"
-            raise kafka_errors.KafkaTimeoutError(f"{name}: Kafka does not tell where reading goes on")
+            raise kafka_errors.KafkaTimeoutError(f"{name}: Kafka did not confirm the position within {_WAIT}")
         return int(position)
 
     def partitions_of(self, *topics: str) -> list[TopicPartition]:
@@ -189,7 +194,7 @@ class TransactionalProducer(KafkaProducer):
             if self._transaction_manager.has_error():
                 raise self._transaction_manager.last_error
             if time.monotonic() > deadline:
-                raise kafka_errors.KafkaTimeoutError("Kafka does not take an empty transaction")
+                raise kafka_errors.KafkaTimeoutError(f"Kafka did not accept an empty transaction within {_WAIT}")
             time.sleep(0.01)
         self.abort_transaction()
 
@@ -209,20 +214,22 @@ class TransactionalProducer(KafkaProducer):
         for future in self._sent:
             if not future.succeeded():
                 raise future.exception or kafka_errors.KafkaTimeoutError("a record was not delivered in time")
-        self._finish(self._transaction_manager.send_offsets_to_transaction(offsets, group_metadata), "take the offsets")
+        self._finish(
+            self._transaction_manager.send_offsets_to_transaction(offsets, group_metadata), "accept the offsets"
+        )
 
     def commit_transaction(self) -> None:
         """Commit the open transaction."""
-        self._finish(self._transaction_manager.begin_commit(), "commit")
+        self._finish(self._transaction_manager.begin_commit(), "commit the transaction")
 
     def abort_transaction(self) -> None:
         """Abort the open transaction."""
-        self._finish(self._transaction_manager.begin_abort(), "abort")
+        self._finish(self._transaction_manager.begin_abort(), "abort the transaction")
 
     def _finish(self, result: Any, what: str) -> None:
         self._sender.wakeup()
         if not result.wait(timeout_ms=WAIT_MS):
-            raise kafka_errors.KafkaTimeoutError(f"Kafka does not {what} within {WAIT_MS / 1e3:g} s")
+            raise kafka_errors.KafkaTimeoutError(f"Kafka did not {what} within {_WAIT}")
 
 
 class RememberingPartitioner(DefaultPartitioner):  # type: ignore[misc]

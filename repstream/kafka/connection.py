@@ -163,7 +163,7 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except (kafka_errors.AuthorizationError, kafka_errors.SaslAuthenticationFailedError) as error:
-        raise BrokerError(f"{doing}: Kafka refuses these credentials ({_text(error)})") from error
+        raise BrokerError(f"{doing}: Kafka rejects these credentials ({_text(error)})") from error
     except (kafka_errors.KafkaConfigurationError, kafka_errors.UnsupportedVersionError) as error:
         raise BrokerError(f"{doing}: {_text(error)}") from error
     except kafka_errors.KafkaError as error:
@@ -218,7 +218,7 @@ def wait_for_broker(
     said = None
     pause = 0.2
     # The client does not tell a refusal from silence.
-    or_else = ", or it refuses the credentials of REPSTREAM_KAFKA_…" if connection.security else ""
+    or_else = ", or it rejects the credentials of REPSTREAM_KAFKA_…" if connection.security else ""
     while not stopping():
         try:
             with translated(f"asking Kafka at {connection.bootstrap_servers}"):
@@ -228,12 +228,12 @@ def wait_for_broker(
                 finally:
                     admin.close()
             if said is not None:
-                say(f"Kafka at {connection.bootstrap_servers} answers")
+                say(f"Kafka at {connection.bootstrap_servers} is available")
         except BrokerUnavailableError as error:
             waited = time.monotonic() - started
             if timeout_s is not None and waited >= timeout_s:
                 raise BrokerError(
-                    f"no Kafka answers at {connection.bootstrap_servers} (waited {waited:.0f} s){or_else}; "
+                    f"no Kafka at {connection.bootstrap_servers} after {waited:.0f} s{or_else}; "
                     "start one with: repstream broker start"
                 ) from error
             if said is None or time.monotonic() - said >= 10.0:
@@ -272,6 +272,6 @@ def keep_working(
             if time.monotonic() - began > _SETTLED_S:
                 pause = _RETRY_FIRST_S
             failed(error)
-            log.warning("%s; starting again from what is committed in %.1f s", error, pause)
+            log.warning("%s; starting again from the committed offsets in %.1f s", error, pause)
             time.sleep(pause)
             pause = min(pause * 2, _RETRY_MOST_S)

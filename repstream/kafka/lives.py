@@ -101,7 +101,7 @@ class OrphanWatch:
             if self._instance is not None:
                 leave_group(self._connection, self._group, self._instance)
             names = ", ".join(f"{tp.topic}-{tp.partition}" for tp in for_good)
-            raise BrokerUnavailableError(f"no member of group {self._group} is assigned {names}")
+            raise BrokerUnavailableError(f"{names}: not assigned to any member of group {self._group}")
         return not self._found
 
 
@@ -159,7 +159,7 @@ def membership_of(consumer: KafkaConsumer) -> ConsumerGroupMetadata:
     """
     membership = consumer.group_metadata()
     if membership.generation_id < 0 or not membership.member_id:
-        raise BrokerUnavailableError(f"the place in group {membership.group_id} was lost")
+        raise BrokerUnavailableError(f"no longer a member of group {membership.group_id}")
     return membership
 
 

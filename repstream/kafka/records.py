@@ -80,7 +80,7 @@ def decoded(records: Iterable[Any], decode: Callable[[bytes], Message]) -> Itera
             yield decode(record.value or b"")
         except MessageError as error:
             place = f"{record.topic}-{record.partition} offset {record.offset}"
-            log.warning("%s is left out: %s", place, reason_of(record, error))
+            log.warning("skipping %s: %s", place, reason_of(record, error))
 
 
 class _TooLargeError(ValueError):

@@ -1,8 +1,9 @@
 """Where a partition stands, kept in Kafka alone: its offset, and the state to start again from.
 
-Services that must not lose or repeat anything keep their state so. A commit of offsets carries a short text; ours is a `Pointer`: "to go on from the committed offset,
-load the checkpoint at that place of the state topic and read the messages again from ``offset``".
-Checkpoints are cut into chunks, keyed by chunk number, so that compaction keeps the newest.
+Services that must not lose or repeat anything keep their state so. A commit of offsets carries a short text; ours is a
+`Pointer`: "to go on from the committed offset, load the checkpoint at that place of the state topic and read the
+messages again from ``offset``". Checkpoints are cut into chunks, keyed by chunk number, so that compaction keeps the
+newest.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def read(
             pointers[tp] = _pointer_decoder.decode(text)
         except msgspec.MsgspecError:
             # Somebody moved the group's offsets by hand; that is how to skip or repeat on purpose.
-            log.warning("%s: offset %d was committed without our state; all begins anew there", tp, offset)
+            log.warning("%s: offset %d was committed without our state; starting there without state", tp, offset)
             found[tp] = Stored(None, offset, None)
     if pointers:
         consumer = connection.consumer()
@@ -125,7 +126,7 @@ def read(
                 if data is None:
                     # The topic was deleted, or was not compacted and too old.
                     offset = committed[tp][0]  # type: ignore[index]
-                    log.warning("%s: its state is gone from %s; all begins anew at offset %d", tp, topic, offset)
+                    log.warning("%s: its state is gone from %s; starting at offset %d without state", tp, topic, offset)
                     found[tp] = Stored(None, offset, None)
                 else:
                     found[tp] = Stored(data, pointer.offset, pointer)
@@ -158,7 +159,7 @@ def _load(consumer: KafkaConsumer, topic: str, tp: TopicPartition, pointer: Poin
             return None
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
-                f"the state of {tp.topic}-{tp.partition} at {topic} offset {pointer.at} did not come "
+                f"the state of {tp.topic}-{tp.partition} at {topic} offset {pointer.at} was not read "
                 f"within {_LOAD_TIMEOUT_S:g} s ({len(chunks)} of {pointer.chunks} chunks)"
             )
         for record in consumer.poll(timeout_ms=500).get(place, []):

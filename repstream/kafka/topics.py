@@ -84,7 +84,9 @@ def ensure_topics(
             states = [name for name, c in (extra or {}).items() if c.get("cleanup.policy") == "compact"]
             small = [name for name in states if there.get(name, like_ours) < like_ours]
             for name in small:
-                log.warning("topic %s gets %d partitions, not %d, as samples has more", name, like_ours, there[name])
+                log.warning(
+                    "topic %s: raised from %d to %d partitions, as samples has more", name, there[name], like_ours
+                )
                 with contextlib.suppress(kafka_errors.InvalidPartitionsError):  # a second service was first
                     admin.create_partitions({name: like_ours}, timeout_ms=WAIT_MS)
             _check_configs(admin, {name: c for name, (_, c) in wanted.items() if name in there}, states)
@@ -93,7 +95,9 @@ def ensure_topics(
             deadline = time.monotonic() + WAIT_MS / 1e3
             while small and any(len(t["partitions"]) < like_ours for t in admin.describe_topics(small)):
                 if time.monotonic() > deadline:
-                    raise kafka_errors.KafkaTimeoutError(f"{', '.join(small)} did not get {like_ours} partitions")
+                    raise kafka_errors.KafkaTimeoutError(
+                        f"{', '.join(small)}: no {like_ours} partitions within {WAIT_MS / 1e3:g} s"
+                    )
                 time.sleep(0.1)
         finally:
             admin.close()
@@ -113,5 +117,7 @@ def _check_configs(admin: KafkaAdminClient, wanted: Mapping[str, Mapping[str, st
                 continue
             cure = f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}=[{ours}]"
             if name in states:
-                raise BrokerError(f"topic {name} has {key} {value}, so that Kafka would delete the state in it: {cure}")
-            log.warning("topic %s has %s %s, not %s: %s", name, key, value, ours, cure)
+                raise BrokerError(
+                    f"topic {name} has {key}={value}, with which Kafka would delete the state in it; change it: {cure}"
+                )
+            log.warning("topic %s has %s=%s, less than %s; change it: %s", name, key, value, ours, cure)

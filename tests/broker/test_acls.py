@@ -151,7 +151,7 @@ def test_each_service_works_with_the_rights_of_its_user_alone(
     finally:
         codes = [end(process, timeout_s=_PATIENCE_S) for process in running]
     assert codes == [0, 0, 0], log.read_text()
-    assert "refuses these credentials" not in log.read_text()
+    assert "rejects these credentials" not in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_sink_told_to_stop_while_the_database_is_away_leaves_the_rest_in_kafka
             wait_until(lambda: not healthy(sink.port), "the sink says that the database is away")
             assert end(running) == 0
     assert sink.stored() == []
-    assert "500 messages are left in Kafka" in sink.log_text()
+    assert "500 messages stay in Kafka" in sink.log_text()
     with service(*sink.arguments, log=sink.log):
         sink.wait_for(len(sent))
     assert by_id(sink.stored()) == kept(sent)
