@@ -18,7 +18,8 @@ class State(msgspec.Struct, array_like=True):
     more: int = 7
 
 
-FORMS = {3: ArrayForm(np.float64, columns=6), 1: ArrayForm(np.int64), 2: ArrayForm(np.float64)}
+FLOATS, INTS = np.dtype(np.float64), np.dtype(np.int64)
+FORMS = {3: ArrayForm(FLOATS, columns=6), 1: ArrayForm(INTS), 2: ArrayForm(FLOATS)}
 states = Snapshot(State, "a state", 2, FORMS)
 
 

@@ -250,4 +250,4 @@ class _State(msgspec.Struct, array_like=True):
 
 
 _STATE_VERSION = 1
-_states = Snapshot(_State, "a state of alarms", _STATE_VERSION, {1: ArrayForm(np.float64)})
+_states = Snapshot(_State, "a state of alarms", _STATE_VERSION, {1: ArrayForm(np.dtype(np.float64))})

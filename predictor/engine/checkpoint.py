@@ -21,7 +21,8 @@ from repstream.service.snapshot import ArrayForm, Snapshot
 # The first version had no ledger: it is begun with what the checkpoint holds. The second knew sessions by name,
 # not by `session_key`, and not its lateness: it is taken for ours.
 _VERSION = 3
-_ARRAYS = {3: ArrayForm(np.float64, columns=6), 1: ArrayForm(np.int64), 2: ArrayForm(np.float64)}
+_FLOATS, _INTS = np.dtype(np.float64), np.dtype(np.int64)
+_ARRAYS = {1: ArrayForm(_INTS), 2: ArrayForm(_FLOATS), 3: ArrayForm(_FLOATS, columns=6)}
 
 
 class _DeviceState(msgspec.Struct, array_like=True):

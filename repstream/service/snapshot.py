@@ -32,18 +32,14 @@ class ArrayForm:
 
     Attributes
     ----------
-    dtype : type
+    dtype : numpy.dtype
         Of its elements.
     columns : int
         Length of the rows of a two-dimensional array; 0 for arrays that are read back flat.
     """
 
-    dtype: type[np.generic]
+    dtype: np.dtype[Any]
     columns: int = 0
-
-    def fits(self, array: AnyArray) -> bool:
-        """Whether an array can be written so."""
-        return bool(array.dtype == self.dtype) and (not self.columns or array.shape[1:] == (self.columns,))
 
     def read(self, data: memoryview) -> AnyArray:
         """Return the array that was written."""
@@ -64,7 +60,7 @@ class Snapshot(Generic[State]):
     version : int
         The one that is written.
     arrays : mapping of int to ArrayForm
-        Forms by msgpack's extension code; an array is written in the first one that fits.
+        Forms by msgpack's extension code, from 1; an array with rows of another length than any form has is written flat.
     oldest : int
         The oldest version that can be read.
     """
@@ -75,6 +71,7 @@ class Snapshot(Generic[State]):
         self._name = name
         self._versions = range(oldest, version + 1)
         self._arrays = dict(arrays)
+        self._codes = {(form.dtype, form.columns): code for code, form in arrays.items()}
         self._encoder = msgspec.msgpack.Encoder(enc_hook=self._encode)
         self._decoder = msgspec.msgpack.Decoder(state, ext_hook=self._decode)
 
@@ -107,9 +104,10 @@ class Snapshot(Generic[State]):
 
     def _encode(self, value: Any) -> msgspec.msgpack.Ext:
         if isinstance(value, np.ndarray):
-            for code, form in self._arrays.items():
-                if form.fits(value):
-                    return msgspec.msgpack.Ext(code, value.tobytes())
+            columns = value.shape[1] if value.ndim == 2 else 0
+            code = self._codes.get((value.dtype, columns)) or self._codes.get((value.dtype, 0))
+            if code is not None:
+                return msgspec.msgpack.Ext(code, value.tobytes())
             raise NotImplementedError(f"an array of {value.dtype}, {value.ndim} dimensions")
         raise NotImplementedError(f"a {type(value).__name__}")
 
