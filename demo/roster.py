@@ -18,7 +18,8 @@ from producer.faults.injector import Injector
 from producer.replay.plan import ProducerSettings, Session, Timeline, plan_replay
 from repstream.recordings.recording import Recording
 from repstream.windows.cut import cut
-from repstream.windows.truth import WHOLE, counts
+from repstream.windows.share import WHOLE
+from repstream.windows.truth import counts
 
 
 @dataclass(frozen=True, eq=False)

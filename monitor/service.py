@@ -12,13 +12,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
 from monitor.alarms.book import AlarmBook
@@ -26,33 +23,34 @@ from monitor.alarms.devices import DeviceWatch
 from monitor.alarms.fleet import FleetWatch
 from monitor.alarms.others import OtherModels
 from monitor.drift.passes import PassResult, PassWorker
-from monitor.drift.state import MonitoringSettings, MonitorState, Table
+from monitor.drift.state import MonitorState, Table
 from monitor.ledger_sums import Ledgers, LedgerSums
-from monitor.live.drift import DriftHistory
-from monitor.live.feed import Feed
 from monitor.metrics import MonitorMetrics
+from monitor.places import Place, Places, lag_of
+from monitor.settings import MonitorSettings
 from repstream.alarms.files import DriftModel
-from repstream.errors import BrokerUnavailableError, MessageError, SettingsError
-from repstream.kafka import state_topic
+from repstream.errors import BrokerUnavailableError, MessageError
 from repstream.kafka.connection import (
     KafkaConnection,
     KafkaConsumer,
-    OffsetAndMetadata,
     TopicPartition,
     TransactionalProducer,
     keep_working,
     translated,
     wait_for_broker,
 )
+from repstream.kafka.reading import read_to_end
 from repstream.kafka.records import decoded, reason_of
-from repstream.kafka.state_topic import TOPIC_CONFIG, Pointer, topic_of
+from repstream.kafka.state_topic import TOPIC_CONFIG
 from repstream.kafka.topics import ensure_topics
 from repstream.messages import fields, messages
 from repstream.messages.messages import Alarm, LabelInterval, Prediction
-from repstream.messages.topics import ALARMS, LABELS, LEDGER, MONITOR_GROUP, PREDICTIONS, PREDICTOR_GROUP
+from repstream.messages.topics import ALARMS, LABELS, LEDGER, PREDICTIONS
 from repstream.recognition.model import Model
 
 log = logging.getLogger(__name__)
+
+_Message = TypeVar("_Message")
 
 _POLL_MS = 200
 _POLL_RECORDS = 5_000
@@ -67,58 +65,17 @@ _LOOK_AROUND_S = 30.0
 _SILENT_S = 30.0
 
 
-@dataclass(frozen=True)
-class MonitorSettings:
-    """How a monitor runs.
+class Observer(Protocol):
+    """Whoever looks on while the monitor works, such as the live page; called from its loop."""
 
-    Attributes
-    ----------
-    group : str
-        Under which its offsets are committed.
-    every_s : float
-        Wall time between two passes, s.
-    monitoring : MonitoringSettings
-    predictor_group : str
-        The predictors whose ledger of samples is shown.
-    """
+    def forget(self) -> None:
+        """Forget all: what follows is read from Kafka again."""
 
-    group: str = MONITOR_GROUP
-    every_s: float = 5.0
-    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
-    predictor_group: str = PREDICTOR_GROUP
+    def add(self, predictions: Sequence[Prediction], labels: Sequence[LabelInterval], now_s: float) -> None:
+        """Take messages that the monitor took, at `now_s` by the clock (epoch seconds)."""
 
-    def __post_init__(self) -> None:
-        if self.every_s <= 0:
-            raise SettingsError(f"every_s must be above 0, received {self.every_s}")
-        if not self.group:
-            raise SettingsError("group must not be empty")
-
-
-class _Place(msgspec.Struct, omit_defaults=True):
-    """The text that goes with a committed offset: from where the windows can be read again.
-
-    Of predictions it also holds the `repstream.kafka.state_topic.Pointer` to what is known of the devices.
-    """
-
-    read_from: int
-    offset: int | None = None
-    at: int | None = None
-    id: str | None = None
-    chunks: int | None = None
-    v: int = 1
-
-
-_place_decoder = msgspec.json.Decoder(_Place)
-
-
-@dataclass
-class _Held:
-    """One partition: how far it is committed, and what is known of its devices."""
-
-    committed: int
-    watch: DeviceWatch | None = None
-    watched_from: int = 0  # messages before this are part of the state that was read back
-    pointer: Pointer | None = None
+    def add_pass(self, result: PassResult) -> None:
+        """Take what a pass found."""
 
 
 class Monitor:
@@ -138,6 +95,8 @@ class Monitor:
         Without it there are no alarms about single devices.
     on_alarm : callable
         Told of each alarm that begins.
+    observers : sequence of Observer
+        Told of all that it takes in and finds.
     """
 
     def __init__(
@@ -150,6 +109,7 @@ class Monitor:
         stopping: Callable[[], bool],
         drift: DriftModel | None = None,
         on_alarm: Callable[[Alarm], None] = lambda _: None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.model = model
         self.connection = connection
@@ -159,22 +119,19 @@ class Monitor:
         self.metrics.reference_rows.set(len(worker.reference))
         self.last_pass: PassResult | None = None
         self.reference = worker.reference
-        self.feed = Feed(model.labels, settings.monitoring.label_share)
-        self.drift_history = DriftHistory(model.features.names)
+        self._observers = observers
         self._worker = worker
-        self._drift = drift
         self._on_alarm = on_alarm
         self._book = AlarmBook()
         self._fleet = self._new_fleet()
-        self._held: dict[TopicPartition, _Held] = {}
+        new_watch = None if drift is None else lambda: DeviceWatch(drift, model.id)
+        self._places = Places(connection, settings.group, new_watch)
         self._untold: list[Alarm] = []
-        self._state_topic = topic_of(settings.group)
         self._checkpoint_at_s = -float("inf")
         self._lock = threading.Lock()  # the web server's threads read the state
         self._state = self._new_state()
         self._ledgers = Ledgers(settings.predictor_group)
         self._others = OtherModels(model.id)
-        self._firsts: dict[TopicPartition, dict[int, int]] = defaultdict(dict)
         self._pass: Future[PassResult] | None = None
         self._pass_at_s = -float("inf")
         self._polled_s = time.monotonic()
@@ -240,10 +197,10 @@ class Monitor:
         """One life: read back the windows, then go on until stopping or until Kafka fails."""
         if not wait_for_broker(self.connection, self.stopping):
             return
-        ensure_topics(self.connection, extra={self._state_topic: TOPIC_CONFIG})
+        ensure_topics(self.connection, extra={self._places.state_topic: TOPIC_CONFIG})
         with translated("working with Kafka"):
             producer = self.connection.transactional_producer(
-                self.settings.group, _TRANSACTION_TIMEOUT_MS, [ALARMS, self._state_topic], self.settings.group
+                self.settings.group, _TRANSACTION_TIMEOUT_MS, [ALARMS, self._places.state_topic], self.settings.group
             )
             try:
                 consumer = self.connection.consumer(group_id=self.settings.group, max_poll_records=_POLL_RECORDS)
@@ -259,72 +216,39 @@ class Monitor:
                     producer.close(timeout=2)
 
     def _restore(self, consumer: KafkaConsumer) -> None:
-        """Take all partitions and seek to where the windows began, or the devices' state, whichever is first.
+        """Take all partitions, each from where it is to be read again.
 
         Ledgers are read from their beginning, and no offset of theirs is committed: the topic is compacted.
         """
-        alarms_read = self._read_alarms(consumer)
+        alarms = consumer.partitions_of(ALARMS)
+        self._read_alarms(consumer, alarms)
+        told_to = {tp: consumer.position(tp) for tp in alarms}
         partitions, ledgers = consumer.partitions_of(PREDICTIONS, LABELS), consumer.partitions_of(LEDGER)
-        consumer.assign(partitions + ledgers + list(alarms_read))
+        consumer.assign(partitions + ledgers + alarms)
         if ledgers:
             consumer.seek_to_beginning(*ledgers)
-        for tp, position in alarms_read.items():
+        for tp, position in told_to.items():
             consumer.seek(tp, position)
-        commits = {tp: consumer.committed(tp, metadata=True) for tp in partitions}
-        self._held = {tp: _Held(commit.offset if commit else 0) for tp, commit in commits.items()}
-        if self._drift is not None:
-            self._restore_watches(self._drift, {tp: c for tp, c in commits.items() if tp.topic == PREDICTIONS})
-        for tp, commit in commits.items():
-            held = self._held[tp]
-            if commit is None:
-                consumer.seek_to_beginning(tp)
-                continue
-            try:
-                start = _place_decoder.decode(commit.metadata or "").read_from
-            except msgspec.MsgspecError:
-                log.warning("%s: offset %d was committed without our text; windows begin there", tp, commit.offset)
-                start = commit.offset
-            consumer.seek(tp, min(start, held.watched_from) if held.watch else start)
+        self._places.restore(consumer, partitions)
         with self._lock:
             self._state = self._new_state()
             self._ledgers = Ledgers(self.settings.predictor_group)
             self._others = OtherModels(self.model.id)
         self._untold = []
         self._fleet = self._new_fleet()
-        self._firsts.clear()
-        self.feed.clear()
+        for observer in self._observers:
+            observer.forget()
         self.metrics.forget_counts(self._state)
         log.info("reading %d partitions of %s and %s", len(partitions), PREDICTIONS, LABELS)
 
-    def _restore_watches(self, drift: DriftModel, commits: Mapping[TopicPartition, Any]) -> None:
-        """Read back what was known of the devices."""
-        texts = {tp: (commit.offset, commit.metadata or "") if commit else None for tp, commit in commits.items()}
-        for tp, stored in state_topic.read(self.connection, self._state_topic, texts).items():
-            held = self._held[tp]
-            held.watch = DeviceWatch(drift, self.model.id)
-            held.watched_from, held.pointer = stored.position, stored.pointer
-            if stored.data is not None:
-                try:
-                    held.watch.load(stored.data)
-                except MessageError as error:
-                    log.warning("%s: %s; devices are watched anew from offset %d", tp, error, held.committed)
-                    held.watched_from, held.pointer = held.committed, None
-
-    def _read_alarms(self, consumer: KafkaConsumer) -> dict[TopicPartition, int]:
-        """Read what has been told so far; return how far."""
-        partitions = consumer.partitions_of(ALARMS)
+    def _read_alarms(self, consumer: KafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+        """Read what has been told so far."""
         book = AlarmBook()
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        while any(consumer.position(tp) < ends[tp] for tp in partitions) and not self.stopping():
-            for records in consumer.poll(timeout_ms=_POLL_MS).values():
-                for alarm in decoded(records, messages.decode_alarm):
-                    book.add(alarm)
+        for alarm in decoded(read_to_end(consumer, partitions, self.stopping), messages.decode_alarm):
+            book.add(alarm)
         with self._lock:
             self._book = book
         self.metrics.show_alarms(book)
-        return {tp: consumer.position(tp) for tp in partitions}
 
     def _loop(self, consumer: KafkaConsumer, producer: TransactionalProducer) -> None:
         committed_s = looked_s = shown_s = time.monotonic()
@@ -356,22 +280,17 @@ class Monitor:
                 self._look_around(consumer)
 
     def _look_around(self, consumer: KafkaConsumer) -> None:
-        if set(consumer.partitions_of(PREDICTIONS, LABELS)) != set(self._held):
+        if set(consumer.partitions_of(PREDICTIONS, LABELS)) != self._places.partitions():
             raise BrokerUnavailableError("the topics have other partitions than before")
-        for held in self._held.values():
-            if held.watch is not None:
-                self._untold += held.watch.forget()
+        for watch in self._places.watches():
+            self._untold += watch.forget()
         # Partitions that are read at different paces would make a model look silent.
-        if not self._is_reading_again(consumer) and not any(self._lag(consumer).values()):
+        if not self._places.is_reading_again(consumer) and not any(lag_of(consumer).values()):
             self._untold += self._others.ended(self._book.open())
-
-    def _is_reading_again(self, consumer: KafkaConsumer) -> bool:
-        """Tell whether messages come that were counted and told in an earlier life."""
-        return any(consumer.position(tp) < held.committed for tp, held in self._held.items())
 
     def _take(self, tp: TopicPartition, records: list[Any]) -> None:
         """Add one partition's messages to the state; those before what is committed were counted and told already."""
-        committed = self._held[tp].committed
+        committed = self._places[tp].committed
         again = [r for r in records if r.offset < committed]
         if again:
             self._add(tp, again)
@@ -388,61 +307,74 @@ class Monitor:
 
     def _take_ledger(self, records: list[Any]) -> None:
         with self._lock:
-            for record in records:
-                try:
-                    self._ledgers.add(messages.decode_ledger(record.value or b""))
-                except MessageError as error:
-                    self._state.odd["unreadable"] += 1
-                    log.warning(
-                        "%s-%d offset %d: %s", LEDGER, record.partition, record.offset, reason_of(record, error)
-                    )
+            for _, ledger in self._counted(records, messages.decode_ledger):
+                self._ledgers.add(ledger)
         self.metrics.count(self._state)
         self.metrics.show_ledger(self.ledger())
 
+    def _counted(self, records: list[Any], decode: Callable[[bytes], _Message]) -> Iterator[tuple[Any, _Message]]:
+        """Yield records with their messages; those that are not what their topic carries are counted and logged."""
+        for record in records:
+            try:
+                yield record, decode(record.value or b"")
+            except MessageError as error:
+                self._state.odd["unreadable"] += 1
+                place = f"{record.topic}-{record.partition} offset {record.offset}"
+                log.warning("%s: %s", place, reason_of(record, error))
+
     def _add(self, tp: TopicPartition, records: list[Any]) -> list[Alarm]:
         """Add messages to the state; return the alarms that they make begin or end."""
-        wall = time.time()
-        held = self._held[tp]
-        watched: list[Prediction] = []
-        stamped_s: list[float] = []
-        window_s = self.settings.monitoring.window_s
-        firsts = self._firsts[tp]
-        predictions: list[Prediction] = []
-        labels: list[LabelInterval] = []
-        with self._lock:
-            for record in records:
-                try:
-                    if tp.topic == PREDICTIONS:
-                        prediction = messages.decode_prediction(record.value or b"")
-                        end, reason = prediction.end, self._state.add_prediction(prediction, wall)
-                        if reason is None:
-                            predictions.append(prediction)
-                        if self._others.hear(prediction.model, record.timestamp / 1e3, tp.partition):
-                            log.warning(
-                                "%s-%d offset %d: predictions of model %s come, too; this monitor watches %s alone",
-                                *(tp.topic, tp.partition, record.offset, prediction.model, self.model.id),
-                            )
-                        # Not what depends on the clock or on what came before: it must be the same when read again.
-                        if reason not in ("other-model", "features") and record.offset >= held.watched_from:
-                            watched.append(prediction)
-                            stamped_s.append(record.timestamp / 1e3)
-                    else:
-                        label = messages.decode_label(record.value or b"")
-                        end, reason = label.end, self._state.add_label(label, wall)
-                        if reason in (None, "unknown-label"):  # a page shows what the model cannot know, too
-                            labels.append(label)
-                except MessageError as error:
-                    self._state.odd["unreadable"] += 1
-                    place = f"{tp.topic}-{tp.partition} offset {record.offset}"
-                    log.warning("%s: %s", place, reason_of(record, error))
-                    continue
-                if reason is None:
-                    firsts.setdefault(int(end // window_s), record.offset)
-            horizon = self._state.horizon_s
-        self.feed.add(predictions, labels, wall)
-        for number in [n for n in firsts if n * window_s < horizon]:
-            del firsts[number]
-        return held.watch.add(watched, stamped_s) if held.watch is not None else []
+        wall, place = time.time(), self._places[tp]
+        alarms: list[Alarm] = []
+        if tp.topic == PREDICTIONS:
+            with self._lock:
+                predictions, watched = self._add_predictions(place, records, wall)
+            shown: tuple[list[Prediction], list[LabelInterval]] = predictions, []
+            if place.watch is not None:
+                alarms = place.watch.add([p for p, _ in watched], [stamped_s for _, stamped_s in watched])
+        else:
+            with self._lock:
+                shown = [], self._add_labels(place, records, wall)
+        for observer in self._observers:
+            observer.add(*shown, wall)
+        place.forget_before(self._state.horizon_s, self.settings.monitoring.window_s)
+        return alarms
+
+    def _add_predictions(
+        self, place: Place, records: list[Any], wall: float
+    ) -> tuple[list[Prediction], list[tuple[Prediction, float]]]:
+        """Return the predictions that were taken, and those that say something of their device, with their stamps."""
+        taken: list[Prediction] = []
+        watched: list[tuple[Prediction, float]] = []
+        for record, prediction in self._counted(records, messages.decode_prediction):
+            stamped_s = record.timestamp / 1e3
+            reason = self._state.add_prediction(prediction, wall)
+            if reason is None:
+                taken.append(prediction)
+                self._note_place(place, prediction.end, record.offset)
+            if self._others.hear(prediction.model, stamped_s, record.partition):
+                log.warning(
+                    "%s-%d offset %d: predictions of model %s come, too; this monitor watches %s alone",
+                    *(record.topic, record.partition, record.offset, prediction.model, self.model.id),
+                )
+            # Not what depends on the clock or on what came before: it must be the same when read again.
+            if reason not in ("other-model", "features") and record.offset >= place.watched_from:
+                watched.append((prediction, stamped_s))
+        return taken, watched
+
+    def _add_labels(self, place: Place, records: list[Any], wall: float) -> list[LabelInterval]:
+        """Return the labels that are worth showing."""
+        shown = []
+        for record, label in self._counted(records, messages.decode_label):
+            reason = self._state.add_label(label, wall)
+            if reason is None:
+                self._note_place(place, label.end, record.offset)
+            if reason in (None, "unknown-label"):  # a page shows what the model cannot know, too
+                shown.append(label)
+        return shown
+
+    def _note_place(self, place: Place, end_s: float, offset: int) -> None:
+        place.firsts.setdefault(int(end_s // self.settings.monitoring.window_s), offset)
 
     def _commit(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
         """Tell alarms and commit, in one transaction."""
@@ -458,12 +390,10 @@ class Monitor:
                     timestamp_ms=int(min(alarm.ended or alarm.raised, wall) * 1e3),
                 )
             if now - self._checkpoint_at_s >= _CHECKPOINT_S or self.stopping():
-                self._checkpoint(consumer, producer)
+                self._places.store_watches(consumer, producer)
                 self._checkpoint_at_s = now
-            offsets = {tp: self._offset(consumer, tp, held) for tp, held in self._held.items()}
-            producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
-        for tp, held in self._held.items():
-            held.committed = max(held.committed, consumer.position(tp))
+            producer.send_offsets_to_transaction(self._places.offsets(consumer), consumer.group_metadata())
+        self._places.note_commit(consumer)
         self._untold = []
         for alarm in told:
             log.info("alarm %s %s: %s", alarm.id, "ended" if alarm.ended else "begins", alarm.text)
@@ -471,32 +401,8 @@ class Monitor:
                 self.metrics.alarms_total.labels(alarm.cause, alarm.scope).inc()
                 self._on_alarm(alarm)
 
-    def _checkpoint(self, consumer: KafkaConsumer, producer: TransactionalProducer) -> None:
-        """Write down what is known of devices, of the partitions that are not being read again."""
-        for tp, held in self._held.items():
-            position = consumer.position(tp)
-            if held.watch is not None and position >= held.committed:
-                held.pointer = state_topic.write(producer, self._state_topic, tp.partition, held.watch.dump(), position)
-
-    def _offset(self, consumer: KafkaConsumer, tp: TopicPartition, held: _Held) -> OffsetAndMetadata:
-        position = consumer.position(tp)
-        place = _Place(min([*self._firsts[tp].values(), position]))
-        if held.pointer is not None:
-            p = held.pointer
-            place = _Place(place.read_from, p.offset, p.at, p.id, p.chunks)
-        # While the windows are being read again, what was committed stays so.
-        return OffsetAndMetadata(max(position, held.committed), msgspec.json.encode(place).decode(), -1)
-
-    def _lag(self, consumer: KafkaConsumer) -> dict[str, int]:
-        # Asked for: fetches, which tell it otherwise, may hang.
-        ends = consumer.end_offsets(list(consumer.assignment()))
-        lag: dict[str, int] = defaultdict(int)
-        for tp, end in ends.items():
-            lag[tp.topic] += max(end - consumer.position(tp), 0)
-        return lag
-
     def _show_lag(self, consumer: KafkaConsumer) -> None:
-        for topic, behind in self._lag(consumer).items():
+        for topic, behind in lag_of(consumer).items():
             self.metrics.lag.labels(topic).set(behind)
 
     def _run_passes(self, consumer: KafkaConsumer, now: float) -> None:
@@ -512,7 +418,8 @@ class Monitor:
                 log.exception("a pass over the current windows failed; trying again in %g s", self.settings.every_s)
             else:
                 self.metrics.show(self.last_pass)
-                self.drift_history.add(self.last_pass)
+                for observer in self._observers:
+                    observer.add_pass(self.last_pass)
                 self._look_at_all(consumer, self.last_pass)
         if now - self._pass_at_s >= self.settings.every_s:
             self._pass_at_s = now
@@ -520,12 +427,12 @@ class Monitor:
 
     def _look_at_all(self, consumer: KafkaConsumer, result: PassResult) -> None:
         """See what holds for all devices; not while what was told already is being read again."""
-        if not result.rows or self._is_reading_again(consumer):
+        if not result.rows or self._places.is_reading_again(consumer):
             return
         newest = self._state.newest_window
         assert newest is not None
         newest_s = (newest + 1) * self.settings.monitoring.window_s
-        watches = [held.watch for held in self._held.values() if held.watch is not None]
+        watches = self._places.watches()
         n_devices = sum(map(len, watches))
         self._untold += self._fleet.add(result, [a for w in watches for a in w.open()], n_devices, newest_s)
         since_s = newest_s - self.settings.monitoring.window_s * self.settings.monitoring.current

@@ -234,10 +234,27 @@ def test_an_option_beats_the_environment_and_that_the_default(tmp_path: Path) ->
     assert features_written(tmp_path, "--window", "604", REPSTREAM_WINDOW="302") == ("motion-shape", 1)
 
 
-def test_a_wrong_variable_is_refused_like_a_wrong_option(tmp_path: Path) -> None:
-    outcome = cli("score", "a.csv", "--out", tmp_path / "t.csv", env={"REPSTREAM_HOP": "many"})
+@pytest.mark.parametrize("hop", ["many", "0"])
+@pytest.mark.parametrize("line", ["score a.csv --out t.csv", "predict"])
+def test_a_wrong_variable_is_refused_like_a_wrong_option(line: str, hop: str) -> None:
+    outcome = cli(*line.split(), env={"REPSTREAM_HOP": hop})
     assert outcome.code == 2
     assert "REPSTREAM_HOP" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("monitor --retained 3", "--retained (3) must be at least --current (5)"),
+        ("monitor --group=", "--group must not be empty"),
+        ("monitor --predictor-group=", "--predictor-group must not be empty"),
+        ("produce a.csv --loop --speed max", "--loop"),
+    ],
+)
+def test_a_setting_that_is_refused_names_its_option(line: str, option: str) -> None:
+    outcome = cli(*line.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert option in outcome.err
 
 
 def test_results_for_machines_are_json_alone_on_stdout(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -130,9 +131,75 @@ def test_kafka_python_is_imported_in_one_place() -> None:
     assert found == KAFKA_IMPORTERS
 
 
+# What a service works out, apart from where its messages come from.
+CORES = ("monitor/drift", "monitor/alarms", "predictor/engine", "producer/replay", "producer/faults")
+# The monitor without its screens, which are handed to it as observers.
+MONITOR_CORE = ("drift", "alarms", "reports", "service.py", "places.py", "settings.py", "ledger_sums.py", "metrics.py")
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(file): file for package in ("repstream", *ABOVE_REPSTREAM, "cli") for file in sources(package)}
+
+
+def our_imports(file: Path) -> set[str]:
+    """Name the modules of ours that a file imports."""
+    names = set(imported(file))
+    return {name for name in names if name in MODULES} | {
+        parent for name in names if (parent := name.rpartition(".")[0]) in MODULES and name not in MODULES
+    }
+
+
+def reached_from(files: Iterable[Path]) -> set[str]:
+    """Name all modules of ours that are imported, directly or by what is imported."""
+    left, reached = {m for file in files for m in our_imports(file)}, set[str]()
+    while left:
+        module = left.pop()
+        reached.add(module)
+        left |= our_imports(MODULES[module]) - reached
+    return reached
+
+
+def files_of(places: Iterable[str]) -> list[Path]:
+    return [f for place in places for f in ([ROOT / place] if place.endswith(".py") else sources(place))]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_core_knows_no_kafka(core: str) -> None:
+    assert sources(core)
+    reached = reached_from(sources(core))
+    assert {m for m in reached if m.startswith("repstream.kafka")} == set()
+    assert offences(core, ("kafka",)) == []
+
+
+def test_the_monitor_does_not_know_who_looks_at_it() -> None:
+    reached = reached_from(files_of(f"monitor/{place}" for place in MONITOR_CORE))
+    assert {m for m in reached if m.startswith(("monitor.live", "monitor.page", "monitor.command"))} == set()
+
+
+@pytest.mark.parametrize("package", ["repstream", *ABOVE_REPSTREAM])
+def test_there_are_no_circles_within_a_package(package: str) -> None:
+    """Folders below a package, and the modules beside them, import each other in one direction only."""
+
+    def place(module: str) -> str:
+        return ".".join(module.split(".")[:2])
+
+    graph: dict[str, set[str]] = {}
+    for file in sources(package):
+        here = place(module_of(file))
+        graph.setdefault(here, set()).update(
+            place(m) for m in our_imports(file) if m.startswith(f"{package}.") and place(m) != here
+        )
+    sorted_places = TopologicalSorter(graph)
+    sorted_places.prepare()  # a circle is a CycleError, which names it
+
+
 def test_what_this_test_reads_is_what_there_is() -> None:
     assert {"numpy", "repstream.features.sets.feature_set"} <= set(
         imported(ROOT / "repstream" / "recognition" / "model.py")
     )
     assert "predictor.service.Predictor" in set(imported(ROOT / "predictor" / "command.py"))
     assert len(sources("predictor")) > 3
+    assert {"repstream.kafka.connection", "monitor.service"} <= reached_from([ROOT / "monitor" / "command.py"])

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.drift.state import MonitoringSettings, MonitorState
+from monitor.drift.state import MonitorState
+from monitor.settings import MonitoringSettings
 from repstream.errors import SettingsError
 from repstream.messages.messages import LabelInterval, Prediction
 
@@ -179,7 +180,7 @@ def test_the_order_of_predictions_and_labels_does_not_matter(order: list[int], n
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(SettingsError, match="retained"):
+    with pytest.raises(SettingsError, match="--retained"):
         MonitoringSettings(current=10, retained=5)
-    with pytest.raises(SettingsError, match="window_s"):
+    with pytest.raises(SettingsError, match="--window"):
         MonitoringSettings(window_s=0)

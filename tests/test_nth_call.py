@@ -19,7 +19,8 @@ from kafka import errors as kafka_errors
 from prometheus_client import CollectorRegistry
 
 from monitor.drift.reference import load_reference
-from monitor.service import Monitor, MonitorSettings
+from monitor.service import Monitor
+from monitor.settings import MonitorSettings
 from predictor.service import Predictor
 from predictor.settings import PredictorSettings
 from repstream.errors import BrokerError

@@ -20,13 +20,15 @@ from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
 from monitor.drift.passes import PassWorker
+from monitor.live.observer import LiveObserver
 from monitor.live.upload_worker import Question, answer
 from monitor.live.uploads import MOST_BYTES, Uploads
 from monitor.page.access import HEADER, Access, RateLimit, RefusedError, is_loopback
 from monitor.page.app import close_app, create_app
 from monitor.page.routes import STATIC
 from monitor.reports.maker import ReportMaker
-from monitor.service import Monitor, MonitorSettings
+from monitor.service import Monitor
+from monitor.settings import MonitorSettings
 from repstream.errors import RecordingError, SettingsError
 from repstream.kafka.connection import KafkaConnection
 from repstream.recognition.model import load_model
@@ -54,7 +56,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportMaker]:
 
 @contextlib.contextmanager
 def app_with(monitor: Monitor, reports: ReportMaker, access: Access) -> Iterator[FlaskClient]:
-    app = create_app(monitor, CollectorRegistry(), reports, lambda: (True, "alive"), access)
+    observer = LiveObserver(monitor.model, monitor.settings.monitoring)
+    app = create_app(monitor, observer, CollectorRegistry(), reports, lambda: (True, "alive"), access)
     app.testing = False  # a failure is to be answered as it would be in earnest
     yield app.test_client()
     close_app(app)

@@ -16,8 +16,9 @@ from demo.ledger import compare as compare_with_roster
 from demo.roster import Roster
 from monitor.drift.passes import compare
 from monitor.drift.reference import load_reference
-from monitor.drift.state import MonitoringSettings, MonitorState
+from monitor.drift.state import MonitorState
 from monitor.live.feed import Feed
+from monitor.settings import MonitoringSettings
 from producer.replay.messages import messages
 from producer.replay.plan import ProducerSettings, plan_replay
 from repstream.errors import SettingsError

@@ -19,13 +19,15 @@ from prometheus_client import CollectorRegistry
 
 from monitor.drift.passes import PassWorker
 from monitor.live.hub import MOST_PER_CLIENT, MOST_SUBSCRIBERS, Hub
+from monitor.live.observer import LiveObserver
 from monitor.live.uploads import MOST_BYTES
 from monitor.page import server as web_server
 from monitor.page.access import HEADER, Access
 from monitor.page.app import create_app, serve
 from monitor.page.server import WebServer
 from monitor.reports.maker import ReportMaker
-from monitor.service import Monitor, MonitorSettings
+from monitor.service import Monitor
+from monitor.settings import MonitorSettings
 from repstream.kafka.connection import KafkaConnection
 from repstream.recognition.model import load_model
 from tests.support import ended, many_files, soon
@@ -41,6 +43,10 @@ def monitor() -> Iterator[Monitor]:
     with contextlib.closing(PassWorker(load_model("spar"))) as worker:
         nowhere = KafkaConnection("127.0.0.1:1")
         yield Monitor(load_model("spar"), nowhere, MonitorSettings(), worker, CollectorRegistry(), lambda: True)
+
+
+def observer_of(monitor: Monitor) -> LiveObserver:
+    return LiveObserver(monitor.model, monitor.settings.monitoring)
 
 
 @pytest.fixture
@@ -90,7 +96,9 @@ def site_with(
     with contextlib.ExitStack() as stack:
 
         def begin_site(access: Access) -> Site:
-            app = create_app(monitor, CollectorRegistry(), reports, lambda: (True, "alive"), access)
+            app = create_app(
+                monitor, observer_of(monitor), CollectorRegistry(), reports, lambda: (True, "alive"), access
+            )
             return Site(app, stack.enter_context(serve(app, "127.0.0.1", 0)), hubs[-1])
 
         yield begin_site
@@ -280,7 +288,7 @@ def test_headers_have_a_limit(site: Site) -> None:
 
 
 def test_an_open_stream_holds_up_no_end(monitor: Monitor, reports: ReportMaker) -> None:
-    app = create_app(monitor, CollectorRegistry(), reports, lambda: (True, "alive"))
+    app = create_app(monitor, observer_of(monitor), CollectorRegistry(), reports, lambda: (True, "alive"))
     with contextlib.ExitStack() as stack:
         with serve(app, "127.0.0.1", 0) as port:
             viewer = stack.enter_context(socket.create_connection(("127.0.0.1", port)))

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from monitor.drift.reference import Current
+from monitor.settings import MonitoringSettings
 from repstream.arrays import FloatArray
-from repstream.errors import SettingsError
 from repstream.messages.messages import LabelInterval, Prediction
-from repstream.windows.truth import TRANSITION, WHOLE, LabelTimeline, check_share
+from repstream.windows.truth import TRANSITION, LabelTimeline
 
 ODD = (
     "other-model",
@@ -31,39 +31,6 @@ ODD = (
 
 # Nobody's clock is to push everybody's windows out of memory.
 _CLOCK_AHEAD_S = 60.0
-
-
-@dataclass(frozen=True)
-class MonitoringSettings:
-    """How much is remembered and compared.
-
-    Attributes
-    ----------
-    window_s : float
-        Length of a monitoring window, s of event time.
-    current : int
-        Windows that are compared with the reference at a pass.
-    retained : int
-        Windows that are remembered, for reports and late labels.
-    max_rows : int
-        Rows kept a window.
-    label_share : float
-        Share of a prediction's window, above 0 and at most 1, that needs one label.
-    """
-
-    window_s: float = 60.0
-    current: int = 5
-    retained: int = 60
-    max_rows: int = 2_000
-    label_share: float = WHOLE
-
-    def __post_init__(self) -> None:
-        for name in ("window_s", "current", "retained", "max_rows"):
-            if getattr(self, name) <= 0:
-                raise SettingsError(f"{name} must be above 0, received {getattr(self, name)}")
-        if self.retained < self.current:
-            raise SettingsError(f"retained ({self.retained}) must be at least current ({self.current})")
-        check_share(self.label_share)
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from repstream.messages.messages import LabelInterval, Prediction
-from repstream.windows.truth import EDGE_S, WHOLE, LabelTimeline, counts
+from repstream.windows.share import WHOLE
+from repstream.windows.truth import EDGE_S, LabelTimeline, counts
 
 # Five minutes of a prediction every half second: a label may come so long after what it is about.
 _RECENT = 600

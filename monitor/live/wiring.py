@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monitor.live.hub import Hub, Subscriber, View
+from monitor.live.observer import LiveObserver
 from monitor.live.tap import SampleTap
 from monitor.live.traffic import TrafficWatch
 from monitor.live.views import DriftView, EveryoneView, Sources, StatusView, WearerView
@@ -22,6 +23,8 @@ class Live:
     Parameters
     ----------
     monitor : Monitor
+    observer : LiveObserver
+        The monitor's, among its observers.
     alarms : callable
         Those open now, and those that ended lately.
     ledger : callable
@@ -31,18 +34,19 @@ class Live:
     def __init__(
         self,
         monitor: Monitor,
+        observer: LiveObserver,
         alarms: Callable[[], Sequence[Alarm]],
         ledger: Callable[[], Mapping[str, Any] | None],
     ) -> None:
         self.connection = monitor.connection
         self.traffic = TrafficWatch(monitor.connection, monitor.settings.predictor_group)
-        self._tap = SampleTap(monitor.connection, monitor.feed.newest_event_s)
+        self._tap = SampleTap(monitor.connection, observer.feed.newest_event_s)
         self.sources = Sources(
             model=monitor.model.id,
             labels=monitor.model.labels,
             started=secrets.token_hex(8),
-            feed=monitor.feed,
-            drift=monitor.drift_history,
+            feed=observer.feed,
+            drift=observer.drift,
             rings=self._tap.rings,
             traffic=self.traffic.now,
             ready=monitor.ready,

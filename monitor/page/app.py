@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from monitor.live.hub import MOST_SUBSCRIBERS
+from monitor.live.observer import LiveObserver
 from monitor.live.uploads import Uploads
 from monitor.live.wiring import Live
 from monitor.page.access import Access, RefusedError
@@ -36,6 +37,7 @@ _ADMIT, _CLOSING = "repstream-admit", "repstream-closing"
 
 def create_app(
     monitor: Monitor,
+    observer: LiveObserver,
     registry: CollectorRegistry,
     reports: ReportMaker,
     alive: Callable[[], tuple[bool, str]],
@@ -43,7 +45,7 @@ def create_app(
 ) -> Flask:
     """Build the web application; `serve` ends what it begins.
 
-    The live page's own routes are in `monitor.page.routes.page`. `alive` tells whether the monitor's loop goes
+    The live page's own routes are in `monitor.page.routes.page`, fed by the monitor's `observer`. `alive` tells whether the monitor's loop goes
     round. `access` says who may come in; without it, whoever calls a loopback address by its own name.
 
     ==================  ==========================================================================
@@ -59,7 +61,7 @@ def create_app(
     app = Flask("monitor", static_folder=None)
     rules = access or Access()
     guard(app, rules)
-    live = Live(monitor, monitor.alarms, lambda: dataclasses.asdict(monitor.ledger()))
+    live = Live(monitor, observer, monitor.alarms, lambda: dataclasses.asdict(monitor.ledger()))
     uploads = Uploads(monitor.connection)
     app.register_blueprint(page(live, uploads))
     app.extensions[_CLOSING] = (live.close, uploads.close)

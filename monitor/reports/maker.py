@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.drift.reference import Current, Reference
+from monitor.settings import ReportSettings
 from repstream.errors import RepstreamError
 from repstream.processes.private import FOLDER_MODE, UMASK
 
@@ -32,8 +33,6 @@ from repstream.processes.private import FOLDER_MODE, UMASK
 DEADLINE_S = 180.0
 # More rows make it slower and larger, and its plots no clearer.
 MAX_ROWS = 2000
-# Of about 10 MB each.
-KEEP = 50
 
 _NAME = re.compile(r"(\d{8}T\d{6}\d{3}Z)-([a-z0-9][a-z0-9-]{0,39})\.html")
 _TIME = "%Y%m%dT%H%M%S"
@@ -107,7 +106,7 @@ class ReportMaker:
     def __init__(
         self,
         folder: Path,
-        keep: int = KEEP,
+        keep: int = ReportSettings.keep,
         *,
         deadline_s: float = DEADLINE_S,
         max_rows: int = MAX_ROWS,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from repstream.errors import SettingsError
 
 BootstrapServers = Annotated[
     str,
@@ -69,3 +73,12 @@ MetricsPort = Annotated[
     ),
 ]
 MetricsHost = Annotated[str, typer.Option(help="Address that /metrics is served on.", envvar="REPSTREAM_METRICS_HOST")]
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Let a setting that the block refuses end the command as any other wrong usage does: with exit code 2."""
+    try:
+        yield
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None

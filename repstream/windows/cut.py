@@ -14,7 +14,8 @@ from repstream.arrays import FloatArray, IntArray, SideArray, TextArray
 from repstream.recordings.axes import SIDE_CODES
 from repstream.recordings.recording import Recording
 from repstream.windows.grid import GRID_HZ, GridResampler, Run
-from repstream.windows.truth import WHOLE, labels_of
+from repstream.windows.share import WHOLE
+from repstream.windows.truth import labels_of
 
 WINDOW_SAMPLES = 151
 HOP_SAMPLES = 25

@@ -16,16 +16,13 @@ from typing import Literal
 import numpy as np
 
 from repstream.arrays import BoolArray, TextArray
-from repstream.errors import SettingsError
 from repstream.recordings.axes import MIN_RATE_HZ
 from repstream.recordings.recording import Recording
 from repstream.windows.grid import GRID_HZ, MAX_GAP_S, SNAP_US
+from repstream.windows.share import WHOLE, check_share
 
 TRANSITION = "Transition"
 """Truth of a window in which no label has the share that it needs."""
-
-WHOLE = 1.0
-"""Share of a window's samples that need one label: all of them."""
 
 # A sample at an interval's edge belongs to it: the grid moves samples by so much, and epoch seconds resolve 0.24 µs.
 EDGE_S = SNAP_US * 1e-6 + 0.5e-6
@@ -33,18 +30,6 @@ EDGE_S = SNAP_US * 1e-6 + 0.5e-6
 _LARGEST_STEP_S = MAX_GAP_S + 1.5 / MIN_RATE_HZ
 
 Addition = Literal["new", "repeated", "overlapping"]
-
-
-def check_share(share: float) -> None:
-    """Refuse a share of a window's samples that is none.
-
-    Raises
-    ------
-    SettingsError
-        Where it is not above 0 and at most 1.
-    """
-    if not 0 < share <= 1:
-        raise SettingsError(f"the share of a window's samples with one label is above 0 and at most 1, not {share:g}")
 
 
 def counts(truth: str | None, labels: Container[str]) -> bool:
