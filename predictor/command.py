@@ -17,6 +17,7 @@ from repstream.service.options import (
     ModelName,
     ModelsDir,
     Partitions,
+    usage_errors,
 )
 
 _DEFAULTS = PredictorSettings()
@@ -80,17 +81,18 @@ def predict(
     from repstream.recognition.model import load_model
     from repstream.service.http import Heartbeat
 
+    with usage_errors():
+        settings = PredictorSettings(
+            group=group,
+            hop=hop,
+            lateness_s=lateness,
+            batch_packets=batch_packets,
+            checkpoint_s=checkpoint_every,
+            idle_s=idle_after,
+            instance=instance,
+            partitions=partitions,
+        )
     loaded = load_model(model, models_dir)
-    settings = PredictorSettings(
-        group=group,
-        hop=hop,
-        lateness_s=lateness,
-        batch_packets=batch_packets,
-        checkpoint_s=checkpoint_every,
-        idle_s=idle_after,
-        instance=instance,
-        partitions=partitions,
-    )
     registry = CollectorRegistry()
     pulse = Heartbeat(stopping.is_set)
     predictor = Predictor(loaded, KafkaConnection.from_environment(bootstrap_servers), settings, registry, pulse)

@@ -52,12 +52,20 @@ class PredictorSettings:
     partitions: int = DEFAULT_PARTITIONS
 
     def __post_init__(self) -> None:
-        for name in ("hop", "batch_packets", "checkpoint_packets", "partitions"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingsError(f"{name} must be at least 1, received {value}")
-        for name in ("lateness_s", "checkpoint_s", "idle_s", "forget_s"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name} must not be negative, received {getattr(self, name)}")
+        for name, least, value in (
+            ("--hop", 1, self.hop),
+            ("--batch-packets", 1, self.batch_packets),
+            ("checkpoint_packets", 1, self.checkpoint_packets),
+            ("--partitions", 1, self.partitions),
+            ("--lateness", 0, self.lateness_s),
+            ("--checkpoint-every", 0, self.checkpoint_s),
+            ("--idle-after", 0, self.idle_s),
+            ("forget_s", 0, self.forget_s),
+        ):
+            # Not `value < least`, which NaN is not either.
+            if value is not None and not value >= least:
+                raise SettingsError(f"{name} must be at least {least}, not {value:g}")
         if not self.group:
-            raise SettingsError("group must not be empty")
+            raise SettingsError("--group must not be empty")
+        if self.instance == "":
+            raise SettingsError("--instance must not be empty")

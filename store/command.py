@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from repstream.service.options import DEFAULT_BOOTSTRAP_SERVERS, BootstrapServers, MetricsHost, MetricsPort
+from repstream.service.options import (
+    DEFAULT_BOOTSTRAP_SERVERS,
+    BootstrapServers,
+    MetricsHost,
+    MetricsPort,
+    usage_errors,
+)
 from store.settings import SinkSettings
 
 _DEFAULTS = SinkSettings()
@@ -75,7 +81,8 @@ def store(
     from store.service import Sink
 
     registry = CollectorRegistry()
-    settings = SinkSettings(group=group, batch=batch, every_s=every, keep_days=keep_days)
+    with usage_errors():
+        settings = SinkSettings(group=group, batch=batch, every_s=every, keep_days=keep_days)
     with contextlib.closing(open_store(url, writing=True, features=features)) as opened:
         pulse = Heartbeat(stopping.is_set)
         sink = Sink(opened, KafkaConnection.from_environment(bootstrap_servers), settings, registry, pulse)

@@ -21,6 +21,11 @@ class SinkSettings:
         Longest time to wait before writing an incomplete batch, s.
     keep_days : float
         Age by event time at which rows are deleted, days; 0 keeps all.
+
+    Raises
+    ------
+    SettingsError
+        Where one is outside what is allowed.
     """
 
     group: str = "repstream-store"
@@ -29,10 +34,13 @@ class SinkSettings:
     keep_days: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise SettingsError(f"batch must be at least 1, received {self.batch}")
-        for name in ("every_s", "keep_days"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name} must not be negative, received {getattr(self, name)}")
+        for name, least, value in (
+            ("--batch", 1, self.batch),
+            ("--every", 0, self.every_s),
+            ("--keep-days", 0, self.keep_days),
+        ):
+            # Not `value < least`, which NaN is not either.
+            if not value >= least:
+                raise SettingsError(f"{name} must be at least {least}, not {value:g}")
         if not self.group:
-            raise SettingsError("group must not be empty")
+            raise SettingsError("--group must not be empty")

@@ -248,6 +248,10 @@ def test_a_wrong_variable_is_refused_like_a_wrong_option(line: str, hop: str) ->
         ("monitor --retained 3", "--retained (3) must be at least --current (5)"),
         ("monitor --group=", "--group must not be empty"),
         ("monitor --predictor-group=", "--predictor-group must not be empty"),
+        ("predict --group=", "--group must not be empty"),
+        ("predict --instance=", "--instance must not be empty"),
+        ("predict --lateness nan", "--lateness"),
+        ("store --group=", "--group must not be empty"),
         ("produce a.csv --loop --speed max", "--loop"),
     ],
 )
