@@ -84,7 +84,8 @@ def verify(
         sessions = replayed_sessions(found, sent, wearers, session_suffix)
         verification = Verification(expected_rows(sessions, loaded, hop), loaded.labels)
         others = 0
-        for prediction in decoded(_records(connection, topic), decode_prediction):
+        records = _records(connection, topic, needed=time.monotonic() >= deadline)
+        for prediction in decoded(records, decode_prediction):
             if (prediction.device, prediction.session) in sessions and prediction.model == loaded.id:
                 verification.take(prediction)
             else:
@@ -104,12 +105,12 @@ def _sent(connection: KafkaConnection) -> SentSessions:
     from predictor.verify import SentSessions
 
     sent = SentSessions()
-    for record in _records(connection, SAMPLES, needed=False):
+    for record in _records(connection, SAMPLES):
         sent.take(record)
     return sent
 
 
-def _records(connection: KafkaConnection, topic: str, needed: bool = True) -> Iterator[Any]:
+def _records(connection: KafkaConnection, topic: str, needed: bool = False) -> Iterator[Any]:
     """Read a topic from its beginning to its present end, read committed."""
     from repstream.errors import BrokerError
     from repstream.kafka.connection import translated
@@ -157,7 +158,10 @@ class _Verdict:
         counts = f"{report.missing:,} missing, {report.doubled:,} doubled, {report.wrong:,} wrong"
         lines = [f"{about}: {counts}, {report.unexpected:,} unexpected", *report.lines()]
         if self.not_sent:
-            lines.append(f"of {self.not_sent:,} of these sessions nothing stands in the topic {SAMPLES}")
+            lines.append(
+                f"nothing of {self.not_sent:,} of these sessions stands in the topic {SAMPLES}; if produce replayed fewer "
+                "devices than are named here, give its --wearers"
+            )
         if self.others:
             lines.append(f"{self.others:,} predictions are of other devices, sessions or models than {self.model}")
         return "\n".join(lines)
