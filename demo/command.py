@@ -121,7 +121,7 @@ def demo(
     stopping = stop_on_signals()
     from demo.run import DemoSettings, run, write_file
     from demo.table import as_svg
-    from producer.replay.plan import ProducerSettings
+    from producer.settings import ProducerSettings
     from repstream.errors import RepstreamError, SettingsError
 
     try:

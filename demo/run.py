@@ -31,7 +31,7 @@ from demo.roster import Roster
 from demo.services import start
 from demo.topics import Backlog, PredictionReader, ask, predictor_counts, read_all
 from demo.verdicts import EVERY_S, found_by, verdicts
-from producer.replay.plan import AS_FAST_AS_POSSIBLE, ProducerSettings
+from producer.settings import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import RecordingError, RepstreamError
 from repstream.kafka.connection import KafkaConnection, ensure_topics

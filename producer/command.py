@@ -162,8 +162,8 @@ def produce(
 
     from prometheus_client import CollectorRegistry
 
-    from producer.replay.plan import ProducerSettings
     from producer.service import Producer
+    from producer.settings import ProducerSettings
     from repstream.errors import SettingsError
     from repstream.kafka.connection import KafkaConnection
     from repstream.recordings.catalogue import resolve

@@ -13,19 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from producer.control import Control, LiveFaults
 from producer.metrics import ProducerMetrics
-from producer.replay.messages import Outgoing, ReplayState, messages, paced
-from producer.replay.pace import Pace
-from producer.replay.plan import (
-    AS_FAST_AS_POSSIBLE,
-    EMPTY_LOG,
-    LogState,
-    ProducerSettings,
-    ReplayPlan,
-    Timeline,
-    plan_replay,
-    wearers_of,
-)
+from producer.replay.messages import Outgoing, ReplayState, messages
+from producer.replay.pace import Pace, Timeline, paced
+from producer.replay.plan import EMPTY_LOG, LogState, ReplayPlan, plan_replay, wearers_of
 from producer.resume import read_log
+from producer.settings import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.errors import BrokerError, BrokerUnavailableError, SettingsError
 from repstream.kafka.connection import (
     DEFAULT_PARTITIONS,

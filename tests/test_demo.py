@@ -17,7 +17,8 @@ from demo.run import Sent
 from demo.verdicts import has_seen_all
 from producer.faults.parse import parse_fault
 from producer.replay.messages import messages
-from producer.replay.plan import ProducerSettings, plan_replay
+from producer.replay.plan import plan_replay
+from producer.settings import ProducerSettings
 from repstream.messages.messages import Prediction, prediction_id
 from repstream.messages.topics import SAMPLES
 from repstream.recognition.model import Model, load_model

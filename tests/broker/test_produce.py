@@ -19,8 +19,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from producer.faults.parse import parse_fault
-from producer.replay.plan import AS_FAST_AS_POSSIBLE, ProducerSettings
 from producer.service import Producer, ProduceSummary, run_producer
+from producer.settings import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import MessageError
 from repstream.kafka.connection import KafkaConnection
