@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from demo.settings import DemoSettings
+from monitor.settings import PAGE_PORT
 from producer.options import DEFAULT_SPEED, Duration, Inject, Seed, Speed, Wearers, parse_faults, parse_speed
 from producer.settings import ProducerSettings
 from repstream.service.options import DEFAULT_MODEL, JsonOutput, ModelName, ModelsDir, usage_errors
 
 if TYPE_CHECKING:
-    from demo.run import DemoResult
+    from demo.result import DemoResult
 
 
 def demo(
@@ -39,11 +41,11 @@ def demo(
             min=0,
             max=65535,
             metavar="P",
-            help="Port of the live page. Default: 8080, or a free one where that is taken, as with 0.",
+            help=f"Port of the live page. Default: {PAGE_PORT}, or a free one where that is taken, as with 0.",
             envvar="REPSTREAM_PORT",
             show_default=False,
         ),
-    ] = None,
+    ] = DemoSettings.port,
     no_browser: Annotated[
         bool,
         typer.Option(
@@ -87,7 +89,7 @@ def demo(
 
     # Before the imports below, which take a while: from here on Ctrl-C ends it in order.
     stopping = stop_on_signals()
-    from demo.run import DemoSettings, run, write_file
+    from demo.run import run, write_file
     from demo.table import as_svg
     from repstream.errors import RepstreamError
 
