@@ -40,7 +40,7 @@ _ROUNDS = 25
 
 @dataclass(frozen=True)
 class SensorChange:
-    """A fault of `signal_faults.FAULTS_OF_SENSORS`, throughout a recording."""
+    """A fault of `repstream.faults.signal`, throughout a recording."""
 
     act: SensorFault
     amount: float
