@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.command import parse_faults, parse_speed
-from repstream.service.options import DEFAULT_MODEL, JsonOutput, ModelName, ModelsDir
+from demo.settings import DemoSettings
+from monitor.settings import PAGE_PORT
+from producer.options import DEFAULT_SPEED, Duration, Inject, Seed, Speed, Wearers, parse_faults, parse_speed
+from producer.settings import ProducerSettings
+from repstream.service.options import DEFAULT_MODEL, JsonOutput, ModelName, ModelsDir, usage_errors
 
 if TYPE_CHECKING:
-    from demo.run import DemoResult
+    from demo.result import DemoResult
 
 
 def demo(
@@ -27,57 +30,22 @@ def demo(
     ] = None,
     model: ModelName = DEFAULT_MODEL,
     models_dir: ModelsDir = None,
-    wearers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Devices: the recordings' own first, then copies (<device>~2, …), started at different "
-            "times. Default: each recording once, under its own device.",
-            envvar="REPSTREAM_WEARERS",
-            show_default=False,
-        ),
-    ] = None,
-    speed: Annotated[
-        str,
-        typer.Option(
-            metavar="X|max",
-            help="Pace: X times the recordings' own, or max for as fast as possible.",
-            envvar="REPSTREAM_SPEED",
-        ),
-    ] = "1",
-    duration: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            help="Stop after so long on the clock, s; 30 s later it is given up, should Kafka hang. Default: when the "
-            "recordings end.",
-            envvar="REPSTREAM_DURATION",
-            show_default=False,
-        ),
-    ] = None,
-    inject: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KIND[:AMOUNT]@START[-END][/DEVICE]",
-            help="Put a fault in, e.g. drop:0.05@30-90/spar-s08-*; repeatable. Times in s of event time; the "
-            "kinds: repstream produce --list-faults. In the environment separated by spaces.",
-            envvar="REPSTREAM_INJECT",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Repeats faults and starting times.", envvar="REPSTREAM_SEED")] = 0,
+    wearers: Wearers = ProducerSettings.wearers,
+    speed: Speed = DEFAULT_SPEED,
+    duration: Duration = ProducerSettings.duration_s,
+    inject: Inject = None,
+    seed: Seed = ProducerSettings.seed,
     port: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=65535,
             metavar="P",
-            help="Port of the live page. Default: 8080, or a free one where that is taken, as with 0.",
+            help=f"Port of the live page. Default: {PAGE_PORT}, or a free one where that is taken, as with 0.",
             envvar="REPSTREAM_PORT",
             show_default=False,
         ),
-    ] = None,
+    ] = DemoSettings.port,
     no_browser: Annotated[
         bool,
         typer.Option(
@@ -109,25 +77,24 @@ def demo(
 ) -> None:
     """Watch live predictions on this machine: broker and all services, until the recordings end or Ctrl-C.
 
+    Should Kafka hang, a demo with a --duration is given up 30 s after it.
+
     At the end all predictions are read back and compared with those of repstream score: each window must be
     there once, with the same answer; else the exit code is 1.
     """
     pace = parse_speed(speed)
-    faults = parse_faults(inject or [])
+    faults = parse_faults(inject)
 
     from repstream.service.running import stop_on_signals
 
     # Before the imports below, which take a while: from here on Ctrl-C ends it in order.
     stopping = stop_on_signals()
-    from demo.run import DemoSettings, run, write_file
+    from demo.run import run, write_file
     from demo.table import as_svg
-    from producer.replay.plan import ProducerSettings
-    from repstream.errors import RepstreamError, SettingsError
+    from repstream.errors import RepstreamError
 
-    try:
+    with usage_errors():
         replay = ProducerSettings(speed=pace, wearers=wearers, faults=faults, seed=seed, duration_s=duration)
-    except SettingsError as error:
-        raise typer.BadParameter(str(error)) from None
     settings = DemoSettings(tuple(recordings or ()), model, models_dir, replay, tuple(inject or ()), port)
     result = run(
         settings, stopping, lambda text: typer.echo(text, err=True), (lambda _: None) if no_browser else _open_page

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from demo.roster import Roster
-from producer.replay.plan import AS_FAST_AS_POSSIBLE, Timeline
+from producer.replay.pace import Timeline
+from producer.settings import AS_FAST_AS_POSSIBLE
 from repstream.messages.messages import Prediction
 from repstream.windows.grid import GRID_HZ
 

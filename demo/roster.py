@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from producer.faults.injector import Injector
-from producer.replay.plan import ProducerSettings, Session, Timeline, plan_replay
+from producer.replay.pace import Timeline
+from producer.replay.plan import Session, plan_replay
+from producer.settings import ProducerSettings
 from repstream.recordings.recording import Recording
 from repstream.windows.cut import cut
 from repstream.windows.share import WHOLE

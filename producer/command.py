@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.options import DEFAULT_SPEED, Duration, Inject, Seed, Speed, Wearers, parse_faults, parse_speed
+from producer.settings import ProducerSettings
 from repstream.service.options import (
     DEFAULT_BOOTSTRAP_SERVERS,
     BootstrapServers,
@@ -19,27 +20,14 @@ from repstream.service.options import (
     MetricsPort,
     Partitions,
     RecordingNames,
+    usage_errors,
 )
 
 if TYPE_CHECKING:
-    from producer.faults.parse import Fault
-    from producer.service import ProduceProgress, ProduceSummary
+    from producer.summary import ProduceProgress, ProduceSummary
 
 # Without a terminal a line stays, so it comes less often than one that overwrites itself.
 _PLAIN_EVERY_S = 5.0
-
-
-def parse_speed(text: str) -> float:
-    """Read ``--speed``: a number above 0, or max (infinity)."""
-    if text == "max":
-        return math.inf
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = math.nan
-    if not 0 < speed < math.inf:
-        raise typer.BadParameter(f"{text!r} is neither a number above 0 nor max", param_hint="--speed")
-    return speed
 
 
 def _show_faults(wanted: bool) -> None:
@@ -55,38 +43,11 @@ def _show_faults(wanted: bool) -> None:
     raise typer.Exit
 
 
-def parse_faults(specs: list[str]) -> tuple[Fault, ...]:
-    """Read all ``--inject``; a usage error names what is wrong."""
-    from producer.faults.parse import parse_fault
-    from repstream.errors import SettingsError
-
-    try:
-        return tuple(parse_fault(spec) for spec in specs)
-    except SettingsError as error:
-        raise typer.BadParameter(str(error), param_hint="--inject") from None
-
-
 def produce(
     recordings: RecordingNames,
     bootstrap_servers: BootstrapServers = DEFAULT_BOOTSTRAP_SERVERS,
-    speed: Annotated[
-        str,
-        typer.Option(
-            metavar="X|max",
-            help="Pace: X times the recordings' own, or max for as fast as possible. Event time ends at now.",
-            envvar="REPSTREAM_SPEED",
-        ),
-    ] = "1",
-    wearers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Devices: the recordings' own first, then copies (<device>~2, …), started at different "
-            "times. Default: each recording once, under its own device and session.",
-            envvar="REPSTREAM_WEARERS",
-            show_default=False,
-        ),
-    ] = None,
+    speed: Speed = DEFAULT_SPEED,
+    wearers: Wearers = ProducerSettings.wearers,
     loop: Annotated[
         bool,
         typer.Option(
@@ -94,10 +55,10 @@ def produce(
             help="After a device's last session start again, with sessions <session>#2, #3, …",
             envvar="REPSTREAM_LOOP",
         ),
-    ] = False,
+    ] = ProducerSettings.loop,
     packet_samples: Annotated[
         int, typer.Option(min=1, max=500, help="Samples a packet.", envvar="REPSTREAM_PACKET_SAMPLES")
-    ] = 10,
+    ] = ProducerSettings.packet_samples,
     label_delay: Annotated[
         float,
         typer.Option(
@@ -105,32 +66,15 @@ def produce(
             help="From the end of a labelled interval to its label on the topic labels, s of event time.",
             envvar="REPSTREAM_LABEL_DELAY",
         ),
-    ] = 0.0,
-    inject: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KIND[:AMOUNT]@START[-END][/DEVICE]",
-            help="Put a fault in, e.g. drop:0.05@30-90/spar-s08-*; repeatable. START and END in s of event "
-            "time from the start of the replay, DEVICE a pattern; the kinds: --list-faults. In the "
-            "environment separated by spaces.",
-            envvar="REPSTREAM_INJECT",
-            show_default=False,
-        ),
-    ] = None,
+    ] = ProducerSettings.label_delay_s,
+    inject: Inject = None,
     list_faults: Annotated[
         bool,
         typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="List the kinds of faults."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Repeats faults and starting times.", envvar="REPSTREAM_SEED")] = 0,
+    seed: Seed = ProducerSettings.seed,
     partitions: Partitions = 4,
-    duration: Annotated[
-        float | None,
-        typer.Option(
-            help="Stop after so long on the clock, s. Default: when the recordings end.",
-            envvar="REPSTREAM_DURATION",
-            show_default=False,
-        ),
-    ] = None,
+    duration: Duration = ProducerSettings.duration_s,
     session_suffix: Annotated[
         str,
         typer.Option(
@@ -138,7 +82,7 @@ def produce(
             help="Append this to each session's name, to replay what the log holds already once more.",
             envvar="REPSTREAM_SESSION_SUFFIX",
         ),
-    ] = "",
+    ] = ProducerSettings.session_suffix,
     controllable: Annotated[
         bool,
         typer.Option(
@@ -158,19 +102,17 @@ def produce(
     """
     # Before the imports below: what was asked for wrongly is said at once.
     pace = parse_speed(speed)
-    faults = parse_faults(inject or [])
+    faults = parse_faults(inject)
 
     from prometheus_client import CollectorRegistry
 
-    from producer.replay.plan import ProducerSettings
     from producer.service import Producer
-    from repstream.errors import SettingsError
     from repstream.kafka.connection import KafkaConnection
     from repstream.recordings.catalogue import resolve
     from repstream.service.http import Heartbeat
     from repstream.service.running import metrics_server, stop_on_signals
 
-    try:
+    with usage_errors():
         settings = ProducerSettings(
             speed=pace,
             wearers=wearers,
@@ -183,22 +125,21 @@ def produce(
             duration_s=duration,
             session_suffix=session_suffix,
         )
-    except SettingsError as error:
-        raise typer.BadParameter(str(error)) from None
     found = resolve(recordings)
     registry = CollectorRegistry()
     pulse = Heartbeat(stop_on_signals().is_set)
     with _progress_line(quiet) as (show, say):
-        producer = Producer(
-            settings,
-            KafkaConnection.from_environment(bootstrap_servers),
-            found,
-            registry=registry,
-            stopping=pulse,
-            progress=show,
-            say=say,
-            controllable=controllable,
-        )
+        with usage_errors():
+            producer = Producer(
+                settings,
+                KafkaConnection.from_environment(bootstrap_servers),
+                found,
+                registry=registry,
+                stopping=pulse,
+                progress=show,
+                say=say,
+                controllable=controllable,
+            )
         with metrics_server(registry, metrics_host, metrics_port, producer.health, pulse):
             summary = producer.run()
     typer.echo(json.dumps(summary.as_json()) if as_json else _in_words(summary))

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from producer.replay.plan import Delivered, LogState, ProducerSettings, Wearer
+from producer.replay.plan import Delivered, LogState, Wearer
+from producer.settings import ProducerSettings
 from repstream.kafka.connection import KafkaConnection, translated
 from repstream.kafka.reading import LARGE_FETCHES, read_to_end
 from repstream.messages.topics import LABELS, SAMPLES

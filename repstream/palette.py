@@ -34,7 +34,6 @@ FURTHER_COLOURS = (
 )
 """For labels of other models, by a hash of the label."""
 
-UNKNOWN_COLOUR = "#8C8C8C"
 _BLACK, _WHITE = "#111111", "#FFFFFF"
 
 

@@ -253,6 +253,7 @@ def test_a_wrong_variable_is_refused_like_a_wrong_option(line: str, hop: str) ->
         ("predict --lateness nan", "--lateness"),
         ("store --group=", "--group must not be empty"),
         ("produce a.csv --loop --speed max", "--loop"),
+        ("produce spar/s01-left-ROW-1 --controllable --speed max", "--controllable"),
     ],
 )
 def test_a_setting_that_is_refused_names_its_option(line: str, option: str) -> None:

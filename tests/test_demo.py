@@ -12,20 +12,24 @@ import pytest
 from demo import table
 from demo.ledger import compare, expected_by_engine, expected_by_score
 from demo.live import Live, Percentiles, Rate
+from demo.result import Sent
 from demo.roster import Roster
-from demo.run import Sent
+from demo.topics import PredictionReader, read_all
 from demo.verdicts import has_seen_all
 from predictor.verify import TOLERANCE, Rows
 from producer.faults.parse import parse_fault
 from producer.replay.messages import messages
-from producer.replay.plan import ProducerSettings, plan_replay
+from producer.replay.plan import plan_replay
+from producer.settings import ProducerSettings
+from repstream.messages.fields import encode
 from repstream.messages.messages import Prediction, prediction_id
-from repstream.messages.topics import SAMPLES
+from repstream.messages.topics import PREDICTIONS, SAMPLES
 from repstream.recognition.model import Model, load_model
 from repstream.recognition.scoring import score
 from repstream.recordings.recording import Recording
 from repstream.windows.truth import TRANSITION
-from tests.support import cli, make_recording
+from tests.failing_kafka import Calls, Connection, log_of
+from tests.support import cli, make_recording, soon
 
 WINDOW, HOP = 151, 25
 NOW_US = 1_763_700_000_000_000
@@ -415,3 +419,14 @@ def test_a_pass_counts_once_it_has_seen_all_predictions() -> None:
     assert not counts(15.0, 0)
     assert counts(15.0, 36)
     assert counts(21.0, 30)  # its windows hold no more
+
+
+def test_a_message_that_is_no_prediction_ends_no_demo() -> None:
+    log = log_of({PREDICTIONS: [(0, b"d", b"junk"), (0, b"d", encode(prediction())), (0, b"d", b"")]}, 1)
+    connection = Connection(log, Calls())
+    taken: list[str] = []
+    with PredictionReader(connection, lambda p, _readable_s: taken.append(p.id)) as reader:  # type: ignore[arg-type]
+        soon(lambda: bool(taken), "the one prediction")
+        assert reader.failure is None
+    assert taken == [prediction().id]
+    assert len(list(read_all(connection, PREDICTIONS))) == 3  # type: ignore[arg-type]

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from producer.control import Control, LiveFaults
 from producer.faults.parse import parse_fault
-from producer.replay.messages import Outgoing, ReplayState, messages, paced
-from producer.replay.pace import Pace
-from producer.replay.plan import ProducerSettings, ReplayPlan, Timeline, plan_replay
+from producer.replay.messages import Outgoing, ReplayState, messages
+from producer.replay.pace import Pace, Timeline, paced
+from producer.replay.plan import ReplayPlan, plan_replay
+from producer.settings import ProducerSettings
 from repstream.errors import SettingsError
 from repstream.kafka.connection import KafkaConnection
 from repstream.messages.messages import ControlCommand, decode_label

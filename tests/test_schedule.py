@@ -13,17 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.replay.messages import TICK_S, Outgoing, ReplayState, messages, paced
-from producer.replay.plan import (
-    AS_FAST_AS_POSSIBLE,
-    Delivered,
-    LogState,
-    ProducerSettings,
-    ReplayPlan,
-    Timeline,
-    plan_replay,
-)
+from producer.replay.messages import Outgoing, ReplayState, messages
+from producer.replay.pace import TICK_S, Timeline, paced
+from producer.replay.plan import Delivered, LogState, ReplayPlan, plan_replay
 from producer.resume import LogReader
+from producer.settings import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.errors import SettingsError
 from repstream.messages.messages import decode_label
 from repstream.messages.packet import Packet, decode_packet, packet_times_us, packet_values

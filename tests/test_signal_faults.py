@@ -14,7 +14,8 @@ from demo.ledger import expected_by_engine
 from demo.roster import Roster
 from producer.faults.parse import FAULTS, parse_fault
 from producer.replay.messages import Outgoing, ReplayState, messages
-from producer.replay.plan import ProducerSettings, plan_replay
+from producer.replay.plan import plan_replay
+from producer.settings import ProducerSettings
 from repstream.arrays import FloatArray
 from repstream.features.motion_shape import MIRROR
 from repstream.messages.messages import decode_label

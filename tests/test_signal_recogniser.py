@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from producer.faults.kinds import FAULTS
 from repstream.alarms.recogniser import (
     FAULT_VARIANTS,
     LARGEST,
@@ -21,6 +22,7 @@ from repstream.alarms.recogniser import (
     unpack,
 )
 from repstream.errors import ModelError
+from repstream.faults.causes import CAUSE_OF
 from repstream.features.summary import NAMES
 from repstream.messages.messages import ALARM_CAUSES
 from repstream.recordings.recording import Recording
@@ -184,3 +186,9 @@ def test_numbers_that_are_missing_are_named(name: str) -> None:
     with pytest.raises(ModelError) as refused:
         SignalRecogniser.from_arrays(arrays, SOURCE)
     assert str(refused.value) == (f"drift.npz: there is no '{name}' in it; make it anew with: repstream calibrate")
+
+
+def test_each_fault_of_movement_or_sensor_has_a_cause_and_each_cause_a_fault() -> None:
+    of_signals = {kind.name for kind in FAULTS.values() if kind.sensor is not None or kind.movement is not None}
+    assert set(CAUSE_OF) == of_signals
+    assert set(CAUSE_OF.values()) == {v.cause for v in VARIANTS}

@@ -20,7 +20,8 @@ from monitor.drift.state import MonitorState
 from monitor.live.feed import Feed
 from monitor.settings import MonitoringSettings
 from producer.replay.messages import messages
-from producer.replay.plan import ProducerSettings, plan_replay
+from producer.replay.plan import plan_replay
+from producer.settings import ProducerSettings
 from repstream.errors import SettingsError
 from repstream.messages.messages import LabelInterval, Prediction, prediction_id
 from repstream.messages.topics import LABELS

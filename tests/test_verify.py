@@ -22,7 +22,8 @@ from predictor.verify import (
     verified,
 )
 from producer.replay.messages import messages
-from producer.replay.plan import ProducerSettings, plan_replay
+from producer.replay.plan import plan_replay
+from producer.settings import ProducerSettings
 from repstream.errors import SettingsError
 from repstream.messages.messages import Prediction, prediction_id
 from repstream.messages.topics import SAMPLES

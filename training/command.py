@@ -19,7 +19,9 @@ Names = Annotated[
 Window = Annotated[int, typer.Option(min=1, help="Samples a window, at 50 Hz.", envvar="REPSTREAM_WINDOW")]
 Hop = Annotated[
     int,
-    typer.Option(min=1, help="Samples from one training window's start to the next, at 50 Hz.", envvar="REPSTREAM_HOP"),
+    typer.Option(
+        min=1, help="Samples from one training window's start to the next, at 50 Hz.", envvar="REPSTREAM_TRAINING_HOP"
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all that is random.", envvar="REPSTREAM_SEED")]
 

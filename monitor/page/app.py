@@ -7,12 +7,12 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from flask import Flask, Request, Response, redirect, request, send_file
+from flask import Blueprint, Flask, Request, Response, redirect, request, send_file
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -26,6 +26,7 @@ from monitor.page.server import Refusal, WebServer
 from monitor.reports.maker import DEADLINE_S, BusyError, ReportMaker, UnknownReportError
 from monitor.service import Monitor
 from repstream.errors import RepstreamError, SettingsError
+from repstream.service.http import Health
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def create_app(
     observer: LiveObserver,
     registry: CollectorRegistry,
     reports: ReportMaker,
-    alive: Callable[[], tuple[bool, str]],
+    alive: Health,
     access: Access | None = None,
 ) -> Flask:
     """Build the web application; `serve` ends what it begins.
@@ -67,24 +68,33 @@ def create_app(
     app.extensions[_CLOSING] = (live.close, uploads.close)
     app.extensions[_ADMIT] = lambda environ: _admitted(rules, Request(environ))
 
-    @app.get("/metrics")
+    app.register_blueprint(_status(monitor, registry, alive))
+    app.register_blueprint(_reports(monitor, reports))
+    return app
+
+
+def _status(monitor: Monitor, registry: CollectorRegistry, alive: Health) -> Blueprint:
+    """Make the routes of metrics, health and what was found last."""
+    routes = Blueprint("status", __name__)
+
+    @routes.get("/metrics")
     def metrics() -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return Response(encode(registry), content_type=content_type)
 
-    @app.get("/healthz")
+    @routes.get("/healthz")
     def healthz() -> Response:
         return _text("alive")
 
-    @app.get("/livez")
+    @routes.get("/livez")
     def livez() -> Response:
         return _health(*alive())
 
-    @app.get("/readyz")
+    @routes.get("/readyz")
     def readyz() -> Response:
         return _health(*monitor.ready())
 
-    @app.get("/monitoring")
+    @routes.get("/monitoring")
     def monitoring() -> Response:
         result = monitor.last_pass
         found: dict[str, Any] = {
@@ -98,12 +108,19 @@ def create_app(
         }
         return Response(json.dumps(_finite(found), indent=1), content_type="application/json")
 
-    @app.get("/reports/")
+    return routes
+
+
+def _reports(monitor: Monitor, reports: ReportMaker) -> Blueprint:
+    """Make the routes of reports."""
+    routes = Blueprint("reports", __name__)
+
+    @routes.get("/reports/")
     def list_reports() -> Response:
         listed = [dataclasses.asdict(r) for r in reports.list()]
         return Response(json.dumps(listed, indent=1, default=str), content_type="application/json")
 
-    @app.get("/reports/<name>")
+    @routes.get("/reports/<name>")
     def one_report(name: str) -> Any:
         try:
             answer = send_file(reports.path(name).resolve(), mimetype="text/html")
@@ -112,7 +129,7 @@ def create_app(
         answer.headers["Content-Security-Policy"] = REPORT_POLICY
         return answer
 
-    @app.get("/report")
+    @routes.get("/report")
     def fresh_report() -> Any:
         most = monitor.settings.monitoring.retained
         text = request.args.get("n", str(monitor.settings.monitoring.current))
@@ -132,7 +149,7 @@ def create_app(
             return _text(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
         return redirect(f"/reports/{path.name}")
 
-    return app
+    return routes
 
 
 def close_app(app: Flask) -> None:

@@ -132,7 +132,8 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
     ======================  =====================================================================
     """
     routes = Blueprint("page", __name__)
-    commands, files = RateLimit(20, 10.0, "commands"), RateLimit(10, 60.0, "files")
+    routes.register_blueprint(_commands(live))
+    routes.register_blueprint(_recordings(uploads))
 
     @routes.get("/")
     def index() -> Response:
@@ -182,6 +183,14 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
         answer.headers["X-Accel-Buffering"] = "no"
         return answer
 
+    return routes
+
+
+def _commands(live: Live) -> Blueprint:
+    """Make the routes of commands to a replay."""
+    routes = Blueprint("commands", __name__)
+    commands = RateLimit(20, 10.0, "commands")
+
     @routes.post("/control")
     def control() -> Response:
         commands.take(request.remote_addr or "")
@@ -203,6 +212,14 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
         """Tell whether a command was followed."""
         statuses: list[ProducerStatus] = [s for s in live.traffic.now().producers if s.answered == name]
         return jsonify({"answered": bool(statuses), "refused": statuses[0].refused if statuses else ""})
+
+    return routes
+
+
+def _recordings(uploads: Uploads) -> Blueprint:
+    """Make the routes of visitors' own recordings."""
+    routes = Blueprint("recordings", __name__)
+    files = RateLimit(10, 60.0, "files")
 
     @routes.post("/upload")
     def upload() -> Response:

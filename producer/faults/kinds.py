@@ -2,15 +2,15 @@
 
 Each kind is one row of `FAULTS`, and works at one place on the way of a sample:
 
-=============  ====================================================  ==================
-what           changes                                               functions
-=============  ====================================================  ==================
-``movement``   what the wearer does                                  `signal_faults`
-``sensor``     what the sensor measures of it, sample by sample      `signal_faults`
-``signal``     what the device makes of a packet's samples           `packet_faults`
-``delivery``   what becomes of the message                           `packet_faults`
-``label``      what is said about what the wearer does               `told_labels`
-=============  ====================================================  ==================
+=============  ====================================================  =========================
+what           changes                                               module
+=============  ====================================================  =========================
+``movement``   what the wearer does                                  `repstream.faults.signal`
+``sensor``     what the sensor measures of it, sample by sample      `repstream.faults.signal`
+``signal``     what the device makes of a packet's samples           `producer.faults.packets`
+``delivery``   what becomes of the message                           `producer.faults.packets`
+``label``      what labels say about what the wearer does            `producer.replay.labels`
+=============  ====================================================  =========================
 
 They are applied in this order of places, at each in the order asked for. What happens depends on the
 seed, the fault, the device, the session and the sample's number and time (of the packets' faults: the
@@ -22,24 +22,15 @@ A new kind is a function and a row; `injector` puts them where they belong.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from producer.faults import packets
-from producer.faults.packets import Delivery, Signal
-from repstream.arrays import BoolArray
+from producer.faults.packets import DeliveryFault, SignalFault
 from repstream.faults import signal as sensors
-from repstream.faults.draw import Draw
 from repstream.faults.signal import SensorFault
 from repstream.recordings.spar import EXERCISES
 
 EXAMPLE = "drop:0.05@30-90/spar-s08-*"
-
-SignalFault = Callable[[Signal, BoolArray, float, Draw], Signal | None]
-"""(signal, which samples lie in the span, amount, draw) -> the changed signal; None leaves it."""
-
-DeliveryFault = Callable[[Delivery, float, Draw], list[Delivery] | None]
-"""(delivery, amount, draw) -> what goes out in its place; None leaves it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How faults are asked for: `parse_fault`; imports fault_kinds, errors."""
+"""How faults are asked for: `parse_fault`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from producer.faults.kinds import EXAMPLE, FAULTS, FaultKind
 from repstream.errors import SettingsError
 from repstream.faults.signal import direction, rotate
 
-__all__ = ["EXAMPLE", "FAULTS", "SYNTAX", "Fault", "FaultKind", "describe_faults", "parse_fault"]
+__all__ = ["EXAMPLE", "FAULTS", "SYNTAX", "Fault", "FaultKind", "parse_fault"]
 
 SYNTAX = "KIND[:AMOUNT]@START[-END][/DEVICE]"
 
@@ -132,12 +132,3 @@ def _is_allowed(kind: FaultKind, word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def describe_faults() -> str:
-    """List the kinds for a person: name, unit and default of the amount, what happens."""
-    lines = []
-    for kind in FAULTS.values():
-        amount = f":{kind.default:g} {kind.unit}" if kind.unit else ""
-        lines.append(f"{kind.name}{amount}: {kind.help}")
-    return "; ".join(lines)

@@ -1,48 +1,34 @@
-"""From a plan to messages in the order in which they are due, and the wait for each; pure.
+"""From a plan to messages in the order in which they are due; pure.
 
-Copies of a recording differ in their ids and times only, so the JSON of a packet's values is made
-once and shared. A packet that a fault touches is made by itself.
+A wearer's sessions become messages one after the other (`_SessionMessages`), each wearer's messages are brought into
+the order in which they are due, and all wearers' are merged. A packet that a fault touches is made by itself.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from producer.faults.injector import Injector
 from producer.faults.packets import Delivery, Signal
 from producer.faults.parse import Fault
-from producer.replay.labels import Page, told
-from producer.replay.pace import Pace
-from producer.replay.plan import ReplayPlan, Session, Timeline, Wearer
-from repstream.arrays import FloatArray, IntArray
-from repstream.faults.signal import Interval, SessionSignal, intervals_of
-from repstream.messages.fields import VERSION, encode
+from producer.replay.encoding import Source, body_of, head_of, is_regular, packet_of
+from producer.replay.labels import FaultySession, with_sent_labels
+from producer.replay.plan import ReplayPlan, Wearer
+from repstream.faults.signal import Interval, intervals_of
+from repstream.messages.fields import encode
 from repstream.messages.messages import LabelInterval
 from repstream.messages.topics import LABELS, SAMPLES
-from repstream.recordings.recording import Recording
-
-# Packets of an irregular clock list their times. As float64 epoch seconds and the grid's own
-# tolerance (2 µs) leave room for it, 1 µs off the nominal instant still counts as regular.
-_REGULAR_WITHIN_US = 1.0
 
 # The JSON of an hour at 50 Hz is 23 MB; beyond this, packets are encoded each time (6 µs instead of 1).
 _MAX_SHARED_BYTES = 256_000_000
-
-# Sleeping less than this costs more than it brings: packets due within it go out together.
-TICK_S = 0.005
-# How long a sleep may keep a stop, or a progress line, waiting.
-_SLICE_S = 0.05
-
-_json = msgspec.json.Encoder()
+_BYTES_PER_SAMPLE = 130
 
 
 class Outgoing(NamedTuple):
@@ -80,66 +66,12 @@ class ReplayState:
     finished: int = 0
 
 
-class _Source:
-    """A recording made ready for sending."""
-
-    def __init__(self, recording: Recording, is_shared: bool) -> None:
-        self.recording = recording
-        self.times_us = recording.times_us
-        self.times: list[int] = self.times_us.tolist()
-        self.is_regular = is_regular(self.times_us, recording.rate_hz)
-        self.labels = recording.label_intervals()
-        self.rate = _json.encode(recording.rate_hz)
-        self._bodies: dict[tuple[int, int], bytes] | None = {} if is_shared else None
-
-    def body(self, first: int, stop: int) -> bytes:
-        """Return the JSON of samples `first` to `stop` - 1, from the rate on."""
-        if self._bodies is None:
-            return self._encode(first, stop)
-        body = self._bodies.get((first, stop))
-        if body is None:
-            body = self._bodies[first, stop] = self._encode(first, stop)
-        return body
-
-    def _encode(self, first: int, stop: int) -> bytes:
-        return _body(self.rate, self.recording.values[first:stop])
-
-
-def is_regular(times_us: IntArray, rate_hz: float) -> bool:
-    """Whether all samples are where their rate puts them, counted from the first (1 µs)."""
-    nominal = times_us[0] + np.arange(len(times_us)) * (1e6 / rate_hz)
-    return bool((np.abs(times_us - nominal) <= _REGULAR_WITHIN_US).all())
-
-
-def _body(rate: bytes, values: FloatArray) -> bytes:
-    write = _json.encode
-    if not np.isfinite(values).all():
-        # msgspec writes null; this is to be what careless writers put: the bare word NaN.
-        def write(x: object) -> bytes:
-            return json.dumps(x, separators=(",", ":")).encode()
-
-    return b'"rate_hz":%b,"accel":%b,"gyro":%b}' % (
-        rate,
-        write(values[:, :3].tolist()),
-        write(values[:, 3:].tolist()),
-    )
-
-
-def _t0(time_us: int) -> bytes:
-    # All six decimals: the reader's float64 is the one nearest to this very microsecond.
-    return b'"t0":%d.%06d,' % divmod(time_us, 1_000_000)
-
-
-def _t(times_us: IntArray) -> bytes:
-    return b'"t":%b,' % _json.encode((times_us / 1e6).tolist())
-
-
 def messages(
     plan: ReplayPlan, state: ReplayState | None = None, faults: Callable[[], Sequence[Fault]] | None = None
 ) -> Iterator[Outgoing]:
     """Make all messages of a replay, in the order in which they are due.
 
-    Made as they are asked for: one ahead a wearer, however long the replay.
+    Made as they are asked for: one ahead per wearer, however long the replay.
 
     Parameters
     ----------
@@ -151,16 +83,7 @@ def messages(
         that changes.
     """
     state = ReplayState() if state is None else state
-    uses = Counter(id(r) for wearer in plan.wearers for r in wearer.recordings)
-    sources: dict[int, _Source] = {}
-    shared_bytes = 0
-    for wearer in plan.wearers:
-        for recording in wearer.recordings:
-            if id(recording) not in sources:
-                is_shared = uses[id(recording)] > 1 or plan.settings.loop
-                # About 130 characters a sample.
-                shared_bytes += 130 * recording.n_samples if is_shared else 0
-                sources[id(recording)] = _Source(recording, is_shared and shared_bytes <= _MAX_SHARED_BYTES)
+    sources = _sources_of(plan)
     limit_us = plan.limit_us()
     streams = [_wearer_messages(plan, wearer, sources, state, faults) for wearer in plan.wearers]
     # Only the heads are compared, two wearers' by their number at the latest.
@@ -168,23 +91,37 @@ def messages(
     return itertools.takewhile(lambda out: out.due_us <= limit_us, merged)
 
 
+def _sources_of(plan: ReplayPlan) -> dict[int, Source]:
+    """Make each recording ready for sending, once, by its identity."""
+    uses = Counter(id(r) for wearer in plan.wearers for r in wearer.recordings)
+    sources: dict[int, Source] = {}
+    shared_bytes = 0
+    for wearer in plan.wearers:
+        for recording in wearer.recordings:
+            if id(recording) not in sources:
+                is_shared = uses[id(recording)] > 1 or plan.settings.loop
+                shared_bytes += _BYTES_PER_SAMPLE * recording.n_samples if is_shared else 0
+                sources[id(recording)] = Source(recording, is_shared and shared_bytes <= _MAX_SHARED_BYTES)
+    return sources
+
+
 def _wearer_messages(
     plan: ReplayPlan,
     wearer: Wearer,
-    sources: dict[int, _Source],
+    sources: Mapping[int, Source],
     state: ReplayState,
     faults: Callable[[], Sequence[Fault]] | None,
 ) -> Iterator[Outgoing]:
     """One wearer's messages in the order in which they are due.
 
-    What is sent later than it came up (labels, faults) is held until the others have got there.
+    What is due later than it came up (labels, faults) is held until the others have got there.
     """
     settings = plan.settings
     origin_us = plan.timeline.origin_us
     injector = Injector(faults or settings.faults, settings.seed, wearer.device, origin_us, state.faults)
     held: list[tuple[int, int, Outgoing]] = []
     count = itertools.count()
-    for number, (now_us, out) in enumerate(_in_order_of_coming_up(plan, wearer, sources, injector)):
+    for number, (now_us, out) in enumerate(_as_they_come_up(plan, wearer, sources, injector)):
         if not number:
             state.started += 1
         while held and held[0][0] <= now_us:
@@ -198,207 +135,140 @@ def _wearer_messages(
     state.finished += 1
 
 
-def _in_order_of_coming_up(
-    plan: ReplayPlan, wearer: Wearer, sources: dict[int, _Source], injector: Injector
+def _as_they_come_up(
+    plan: ReplayPlan, wearer: Wearer, sources: Mapping[int, Source], injector: Injector
 ) -> Iterator[tuple[int, Outgoing]]:
     """Yield packets and labels of a wearer, each with the event time at which it came up."""
-    label_delay_us = round(plan.settings.label_delay_s * 1e6)
-    pages = _pages(plan, wearer, sources, injector)
-    for page, intervals in told(pages, *injector.label_reach_us()):
-        session, source = page.session, sources[id(page.session.recording)]
-        injector.count_labels(page.shifts, intervals)
-        labels = deque(
-            interval
-            for interval in intervals
-            if (wearer.device, session.session, session.start_us + source.times[interval[0]]) not in plan.there.labels
-        )
-        lies = _Lies(page, injector)
-        packets = _packets(plan, wearer, session, source, injector, lies)
-        # Labels of what the log holds already come up first; each other one after its last packet.
-        for n_sent, now_us, batch in itertools.chain([(session.first_sample, session.start_us, ())], packets):
-            for out in batch:
-                yield now_us, out
-            if lies.moved_labels:
-                labels = deque(lies.told_after(n_sent))
-            while labels and labels[0][1] < n_sent:
-                first, last, text = labels.popleft()
-                start_us, end_us = (session.start_us + source.times[i] for i in (first, last))
-                interval = LabelInterval(wearer.device, session.session, start_us / 1e6, end_us / 1e6, text)
-                yield (
-                    max(now_us, end_us),
-                    Outgoing(
-                        max(now_us, end_us + label_delay_us),
-                        wearer.number,
-                        LABELS,
-                        wearer.device,
-                        session.session,
-                        wearer.device.encode(),
-                        encode(interval),
-                        end_us // 1000,
-                        0,
-                    ),
-                )
+    sessions = _faulty_sessions(plan, wearer, sources, injector)
+    for faulty, labels in with_sent_labels(sessions, *injector.label_reach_us()):
+        injector.count_labels(faulty.shifts, labels)
+        source = sources[id(faulty.session.recording)]
+        yield from _SessionMessages(plan, wearer, faulty, source, injector).with_labels(labels)
 
 
-def _pages(plan: ReplayPlan, wearer: Wearer, sources: dict[int, _Source], injector: Injector) -> Iterator[Page]:
-    """Yield a wearer's sessions with the faults that lie on each."""
+def _faulty_sessions(
+    plan: ReplayPlan, wearer: Wearer, sources: Mapping[int, Source], injector: Injector
+) -> Iterator[FaultySession]:
+    """Yield a wearer's sessions with the faults that concern each."""
     for session in plan.sessions(wearer):
         source = sources[id(session.recording)]
-        lies_on = session.session, session.start_us, source.times_us
-        signal = injector.on_session(session.recording, *lies_on)
-        yield Page(session, source.times_us, source.labels, signal, injector.label_shifts(*lies_on))
+        place = session.session, session.start_us, source.times_us
+        signal = injector.on_session(session.recording, *place)
+        yield FaultySession(session, source.times_us, source.labels, signal, injector.label_shifts(*place))
 
 
-class _Lies:
-    """What lies on a session that is being sent; made anew where faults come or go in the midst of it."""
+class _SessionMessages:
+    """The packets and labels of one session of a wearer."""
 
-    def __init__(self, page: Page, injector: Injector) -> None:
-        self._page = page
+    def __init__(
+        self, plan: ReplayPlan, wearer: Wearer, faulty: FaultySession, source: Source, injector: Injector
+    ) -> None:
+        session = faulty.session
+        self._wearer = wearer
+        self._session = session
+        self._faulty = faulty
+        self._source = source
         self._injector = injector
-        self._moves_labels = page.signal is not None and page.signal.moves_labels
-        self.signal = page.signal
-        self.moved_labels = False
+        self._key = wearer.device.encode()
+        self._head = head_of(wearer.device, session.session, session.recording.side)
+        self._step = plan.settings.packet_samples
+        self._label_delay_us = round(plan.settings.label_delay_s * 1e6)
+        self._labels_in_log = plan.there.labels
+        self._labels: deque[Interval] = deque()
+        # These two change where faults come or go while it is sent.
+        self._signal = faulty.signal
+        self._moves_labels = faulty.signal is not None and faulty.signal.moves_labels
 
-    def renew(self) -> None:
-        """Look whether other faults are asked for by now."""
+    def with_labels(self, labels: Sequence[Interval]) -> Iterator[tuple[int, Outgoing]]:
+        """Yield packets and labels, each with the event time at which it came up."""
+        session, times = self._session, self._source.times
+        self._labels.extend(label for label in labels if not self._is_in_log(label))
+        # Labels of what the log holds already come up first; each other one after its last packet.
+        yield from self._due_labels(session.first_sample, session.start_us)
+        n = session.recording.n_samples
+        for seq, first in enumerate(range(session.first_sample, n, self._step), session.first_seq):
+            stop = min(first + self._step, n)
+            last_us = session.start_us + times[stop - 1]
+            labels_changed = self._renew_faults()
+            if self._injector:
+                for delivery in self._faulty_packet(seq, first, stop):
+                    yield last_us, self._packet(delivery.due_us, delivery.value, last_us, delivery.n_samples)
+            else:
+                yield last_us, self._packet(last_us, self._plain_packet(seq, first, stop), last_us, stop - first)
+            if labels_changed:
+                self._relabel(stop)
+            yield from self._due_labels(stop, last_us)
+
+    def _packet(self, due_us: int, value: bytes, last_us: int, n_samples: int) -> Outgoing:
+        order, device, session = self._wearer.number, self._wearer.device, self._session.session
+        return Outgoing(due_us, order, SAMPLES, device, session, self._key, value, last_us // 1000, n_samples)
+
+    def _plain_packet(self, seq: int, first: int, stop: int) -> bytes:
+        """Encode samples `first` to `stop` - 1 as they are."""
+        source, start_us = self._source, self._session.start_us
+        is_regular = source.is_regular
+        times_us = start_us + source.times[first] if is_regular else start_us + source.times_us[first:stop]
+        return packet_of(self._head, seq, times_us, source.body(first, stop))
+
+    def _faulty_packet(self, seq: int, first: int, stop: int) -> list[Delivery]:
+        """Encode samples `first` to `stop` - 1 on a device that has faults; return what goes out in the end."""
+        session, injector = self._session, self._injector
+        first_us, last_us = (session.start_us + self._source.times[i] for i in (first, stop - 1))
+        kinds = self._signal.touching(first, stop) if self._signal else []
+        armed = injector.on_signal(first_us, last_us)
+        if kinds or armed:
+            injector.counts.update(kinds)
+            signal = injector.distort(self._measured(first, stop, bool(kinds)), armed, session.session, seq)
+            if not len(signal.times_us):
+                return []
+            packet, n_readable = self._encode(signal, seq)
+        else:
+            packet, n_readable = self._plain_packet(seq, first, stop), stop - first
+        return injector.deliver(Delivery(last_us, packet, n_readable), first_us, session.session, seq)
+
+    def _measured(self, first: int, stop: int, is_touched: bool) -> Signal:
+        """Return what the sensor measures in samples `first` to `stop` - 1."""
+        recording = self._session.recording
+        event_us = self._session.start_us + self._source.times_us[first:stop]
+        values = self._signal.values(first, stop) if self._signal and is_touched else recording.values[first:stop]
+        index = np.arange(first, stop)
+        return Signal(event_us, event_us, values, index, recording.rate_hz, recording.side, recording)
+
+    def _encode(self, signal: Signal, seq: int) -> tuple[bytes, int]:
+        """Encode a packet's samples as faults left them; return how many of them can be read, too."""
+        times_us = signal.times_us
+        regular = self._source.is_regular and is_regular(times_us, signal.rate_hz)
+        body = body_of(signal.rate_hz, signal.values)
+        packet = packet_of(self._head, seq, int(times_us[0]) if regular else times_us, body)
+        return packet, len(times_us) if np.isfinite(signal.values).all() else 0
+
+    def _renew_faults(self) -> bool:
+        """Look whether other faults are asked for by now; whether that changes the labels still to be sent."""
         if not self._injector.renew():
-            return
-        session = self._page.session
-        self.signal = self._injector.on_session(
-            session.recording, session.session, session.start_us, self._page.times_us
-        )
-        moves = self.signal is not None and self.signal.moves_labels
-        # Labels that are shifted besides are told as they were.
-        self.moved_labels = (self._moves_labels or moves) and not self._page.shifts
-        self._moves_labels = moves
+            return False
+        session, source = self._session, self._source
+        self._signal = self._injector.on_session(session.recording, session.session, session.start_us, source.times_us)
+        moved, self._moves_labels = self._moves_labels, self._signal is not None and self._signal.moves_labels
+        # Labels that are shifted besides are sent as they were.
+        return (moved or self._moves_labels) and not self._faulty.shifts
 
-    def told_after(self, n_sent: int) -> list[Interval]:
-        """Tell the labels whose last packet is not sent, now that what is done has changed."""
-        self.moved_labels = False
-        done = replace(self._page, signal=self.signal).done()
-        return [interval for interval in intervals_of(done) if interval[1] >= n_sent]
+    def _relabel(self, n_sent: int) -> None:
+        """Make the labels anew whose last packet is not sent yet."""
+        labels = replace(self._faulty, signal=self._signal).true_labels()
+        self._labels = deque(interval for interval in intervals_of(labels) if interval[1] >= n_sent)
 
+    def _is_in_log(self, label: Interval) -> bool:
+        start_us = self._session.start_us + self._source.times[label[0]]
+        return (self._wearer.device, self._session.session, start_us) in self._labels_in_log
 
-def _packets(
-    plan: ReplayPlan,
-    wearer: Wearer,
-    session: Session,
-    source: _Source,
-    injector: Injector,
-    lies: _Lies,
-) -> Iterator[tuple[int, int, tuple[Outgoing, ...] | list[Outgoing]]]:
-    """Yield a session's packets as (samples up to here, event time, messages)."""
-    device, name, recording = wearer.device, session.session, session.recording
-    key, times, start_us = device.encode(), source.times, session.start_us
-    side = b"" if recording.side == "unknown" else b'"side":%b,' % _json.encode(recording.side)
-    head = b'{"v":%d,"device":%b,"session":%b,%b"seq":' % (
-        VERSION,
-        _json.encode(device),
-        _json.encode(name),
-        side,
-    )
-    step, n, order = plan.settings.packet_samples, recording.n_samples, wearer.number
-    for seq, first in enumerate(range(session.first_sample, n, step), session.first_seq):
-        stop = min(first + step, n)
-        first_us, last_us = start_us + times[first], start_us + times[stop - 1]
-        lies.renew()
-        if injector:
-            batch = _faulty(head, seq, session, source, slice(first, stop), injector, lies.signal)
-            yield (
-                stop,
-                last_us,
-                [
-                    Outgoing(d.due_us, order, SAMPLES, device, name, key, d.value, last_us // 1000, d.n_samples)
-                    for d in batch
-                ],
-            )
-            continue
-        clock = _t0(first_us) if source.is_regular else _t(start_us + source.times_us[first:stop])
-        value = b"%b%d,%b%b" % (head, seq, clock, source.body(first, stop))
-        yield (
-            stop,
-            last_us,
-            (Outgoing(last_us, order, SAMPLES, device, name, key, value, last_us // 1000, stop - first),),
-        )
-
-
-def _faulty(
-    head: bytes,
-    seq: int,
-    session: Session,
-    source: _Source,
-    part: slice,
-    injector: Injector,
-    sensed: SessionSignal | None,
-) -> list[Delivery]:
-    """One packet's deliveries on a device that has faults."""
-    recording = session.recording
-    event_us = session.start_us + source.times_us[part]
-    first_us, last_us = int(event_us[0]), int(event_us[-1])
-    kinds = sensed.touching(part.start, part.stop) if sensed else []
-    armed = injector.on_signal(first_us, last_us)
-    if kinds or armed:
-        injector.counts.update(kinds)
-        signal = injector.distort(
-            Signal(
-                event_us,
-                event_us,
-                sensed.values(part.start, part.stop) if sensed and kinds else recording.values[part],
-                np.arange(part.start, part.stop),
-                recording.rate_hz,
-                recording.side,
-                recording,
-            ),
-            armed,
-            session.session,
-            seq,
-        )
-        n, times_us = len(signal.times_us), signal.times_us
-        if not n:
-            return []
-        regular = source.is_regular and is_regular(times_us, signal.rate_hz)
-        clock = _t0(int(times_us[0])) if regular else _t(times_us)
-        body = _body(_json.encode(signal.rate_hz), signal.values)
-        n_readable = n if np.isfinite(signal.values).all() else 0
-    else:
-        n_readable = part.stop - part.start
-        clock = _t0(first_us) if source.is_regular else _t(event_us)
-        body = source.body(part.start, part.stop)
-    value = b"%b%d,%b%b" % (head, seq, clock, body)
-    return injector.deliver(Delivery(last_us, value, n_readable), first_us, session.session, seq)
-
-
-def paced(
-    outgoing: Iterator[Outgoing],
-    timeline: Timeline | Pace,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-    stopping: Callable[[], bool] = lambda: False,
-    idle: Callable[[float], None] = lambda _behind_s: None,
-) -> Iterator[tuple[Outgoing, float]]:
-    """Hand out each message when it is due, with how far behind that is (s).
-
-    The due time of each comes from the timeline alone. After a stall, all that is due by now comes
-    in one go, and the next ones at their own times: lateness is neither kept nor made up for.
-
-    Parameters
-    ----------
-    clock : callable
-        Epoch seconds, never stepping back.
-    sleep : callable
-        Waits for the seconds given.
-    stopping : callable
-        Ends the iteration where it is true.
-    idle : callable
-        Called between messages at least every 0.05 s while waiting, with how far behind it is.
-    """
-    for out in outgoing:
-        # Asked anew after each sleep: a pace may change meanwhile.
-        while (now_s := clock()) < (due_s := timeline.due_s(out.due_us)):
-            if stopping():
-                return
-            idle(0.0)
-            sleep(min(max(due_s - now_s, TICK_S), _SLICE_S))
-        if stopping():
-            return
-        yield out, now_s - due_s
+    def _due_labels(self, n_sent: int, now_us: int) -> Iterator[tuple[int, Outgoing]]:
+        """Yield the labels of which all samples are among the first `n_sent`."""
+        wearer, session = self._wearer, self._session
+        while self._labels and self._labels[0][1] < n_sent:
+            first, last, text = self._labels.popleft()
+            start_us, end_us = (session.start_us + self._source.times[i] for i in (first, last))
+            value = encode(LabelInterval(wearer.device, session.session, start_us / 1e6, end_us / 1e6, text))
+            due_us = max(now_us, end_us + self._label_delay_us)
+            number, device = wearer.number, wearer.device
+            out = Outgoing(due_us, number, LABELS, device, session.session, self._key, value, end_us // 1000, 0)
+            yield max(now_us, end_us), out

@@ -1,9 +1,4 @@
-"""Who replays what, and when it is due; pure. Imports inject, errors, recording.
-
-Event time and the clock on the wall are tied by one line, a `Timeline`: what is due is looked up on
-it afresh each time, so no rounding or late wake-up adds up, and after a stall all that has become
-due goes out in one go while the rest keeps its times.
-"""
+"""Who replays what, from when to when; pure."""
 
 from __future__ import annotations
 
@@ -15,14 +10,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from producer.faults.parse import Fault
+from producer.replay.pace import Timeline
+from producer.settings import AS_FAST_AS_POSSIBLE, ProducerSettings
 from repstream.errors import SettingsError
-from repstream.messages.packet import MAX_PACKET_SAMPLES
 from repstream.recordings.recording import Recording
 from repstream.recordings.replays import copies_of, lap_of
-
-AS_FAST_AS_POSSIBLE = math.inf
-"""The speed called ``max``."""
 
 # Event time between a device's sessions: more than a predictor's lateness is not needed, as each
 # session stands for itself; less would look like one.
@@ -31,68 +23,6 @@ PAUSE_US = 1_000_000
 # Wearers start half a second apart, a thousand of them still within five seconds; what matters is
 # that their packets do not fall on the same instant.
 _STAGGER_EACH_S, _STAGGER_ALL_S = 0.5, 5.0
-
-DEFAULT_PACKET_SAMPLES = 10
-
-
-@dataclass(frozen=True)
-class ProducerSettings:
-    """What a replay is to be.
-
-    Attributes
-    ----------
-    speed : float
-        Event time per wall time; `AS_FAST_AS_POSSIBLE` (inf) for max.
-    wearers : int or None
-        Devices; None replays each recording once under its own device.
-    packet_samples : int
-        Samples a packet, 1–500.
-    label_delay_s : float
-        Event time from an interval's end to its label, s.
-    partitions : int or None
-        Of topics that are not there yet; None takes the default.
-    duration_s : float or None
-        Wall time after which to stop, s.
-    session_suffix : str
-        Appended to each session's id.
-
-    Raises
-    ------
-    SettingsError
-        Where one is outside what is allowed.
-    """
-
-    speed: float = 1.0
-    wearers: int | None = None
-    loop: bool = False
-    packet_samples: int = DEFAULT_PACKET_SAMPLES
-    label_delay_s: float = 0.0
-    faults: tuple[Fault, ...] = ()
-    seed: int = 0
-    partitions: int | None = None
-    duration_s: float | None = None
-    session_suffix: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.speed > 0:
-            raise SettingsError(f"--speed is a number above 0, or max, not {self.speed:g}")
-        if self.wearers is not None and self.wearers < 1:
-            raise SettingsError(f"--wearers is at least 1, not {self.wearers}")
-        if not 1 <= self.packet_samples <= MAX_PACKET_SAMPLES:
-            raise SettingsError(f"--packet-samples is 1 to {MAX_PACKET_SAMPLES}, not {self.packet_samples}")
-        if not 0 <= self.label_delay_s < math.inf:
-            raise SettingsError(f"--label-delay is at least 0 s, not {self.label_delay_s:g}")
-        if self.partitions is not None and self.partitions < 1:
-            raise SettingsError(f"--partitions is at least 1, not {self.partitions}")
-        if self.duration_s is not None and not 0 < self.duration_s < math.inf:
-            raise SettingsError(f"--duration is more than 0 s, not {self.duration_s:g}")
-        if "/" in self.session_suffix:
-            raise SettingsError("--session-suffix contains '/', which separates the parts of a prediction's id")
-        if self.loop and self.speed == AS_FAST_AS_POSSIBLE:
-            raise SettingsError("--loop does not go with --speed max: it would never end; give a --speed")
-        if self.loop and self.speed > 1 and self.duration_s is None:
-            # Event time must start early enough to end at now, so its length must be known.
-            raise SettingsError("--loop faster than real time needs --duration S, as event time is to end at now")
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,44 +94,6 @@ class Session:
     def is_complete(self) -> bool:
         """Whether the log holds all of it."""
         return self.first_sample >= self.recording.n_samples
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Event time against the clock: a straight line.
-
-    Attributes
-    ----------
-    origin_us : int
-        Event time at the start, µs since the epoch.
-    started_us : int
-        The clock at the start, µs since the epoch.
-    """
-
-    origin_us: int
-    started_us: int
-    speed: float
-
-    @classmethod
-    def starting(cls, started_us: int, duration_us: int, speed: float) -> Timeline:
-        """Lay out a replay of `duration_us` so that its event time ends at now, not after.
-
-        At X times the pace the replay takes ``duration / X``, in which its event time gains on the
-        clock; it starts behind by what it gains, ``duration * (1 - 1 / X)``.
-        """
-        behind = duration_us * (1.0 - 1.0 / speed) if speed > 1 else 0.0
-        return cls(started_us - math.ceil(behind), started_us, speed)
-
-    def due_s(self, event_us: int) -> float:
-        """When the clock shall show that event time has come, s since the epoch.
-
-        Never before the event time itself: a session that goes on from the log keeps its times.
-        """
-        return max(self.started_us + (event_us - self.origin_us) / self.speed, event_us) / 1e6
-
-    def event_us_after(self, wall_s: float) -> float:
-        """Event time that is due `wall_s` after the start, µs since the epoch."""
-        return self.origin_us + wall_s * self.speed * 1e6
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,6 @@ FAULT_VARIANTS = (
 VARIANTS = (*FAULT_VARIANTS, Variant("unknown-movement"))
 """In the order of the columns of all evidence. The last one does not come from the signal but from the features."""
 
-NONE = "none"
 LARGEST = 200.0
 """Log-odds beyond this are as good as certain."""
 

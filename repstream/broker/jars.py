@@ -108,7 +108,6 @@ def _parse_lock(text: str) -> tuple[Jar, ...]:
 
 
 JARS = _parse_lock(_LOCK)
-TOTAL_MB = round(sum(jar.size for jar in JARS) / 1e6)
 
 
 def cache_dir() -> Path:

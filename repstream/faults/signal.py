@@ -23,8 +23,6 @@ from repstream.features.motion_shape import MIRROR
 from repstream.recordings.axes import AXES
 from repstream.recordings.recording import Recording
 
-"""Labels, one a sample; the empty text where none is known."""
-
 Interval = tuple[int, int, str]
 """First sample, last sample, label."""
 
@@ -43,8 +41,8 @@ _NOISE_BLOCKS_KEPT = 1024  # 12 kB each
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
-    """A fault as it lies on one session.
+class SessionFault:
+    """A fault with its span in the samples of one session.
 
     Attributes
     ----------
@@ -85,16 +83,16 @@ class Laid:
 Read = Callable[[IntArray], FloatArray]
 """Samples' numbers -> their values, shape (n, 6), which the caller may write to."""
 
-SensorFault = Callable[[Read, IntArray, Laid], FloatArray]
+SensorFault = Callable[[Read, IntArray, SessionFault], FloatArray]
 """(the signal without this fault, numbers of samples in its span, the fault) -> their values."""
 
 
-def rotate(read: Read, index: IntArray, laid: Laid) -> FloatArray:
+def rotate(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     """Turn both sensors' readings about an axis, by Rodrigues' formula."""
     values = read(index)
-    x, y, z = direction(laid.parameter)
+    x, y, z = direction(fault.parameter)
     # Not numpy's: the last bit of a vectorised sine may depend on how many there are.
-    angles = (laid.share(index) * math.radians(laid.amount)).tolist()
+    angles = (fault.share(index) * math.radians(fault.amount)).tolist()
     cos, sin = np.array([math.cos(a) for a in angles]), np.array([math.sin(a) for a in angles])
     for columns in SENSORS.values():
         a, b, c = (values[:, i].copy() for i in columns)
@@ -123,37 +121,37 @@ def direction(text: str) -> tuple[float, float, float]:
     return x / length, y / length, z / length
 
 
-def swap_wrist(read: Read, index: IntArray, _laid: Laid) -> FloatArray:
+def swap_wrist(read: Read, index: IntArray, _fault: SessionFault) -> FloatArray:
     """Give what the other wrist would: the mirror image."""
     values = read(index)
     values *= MIRROR
     return values
 
 
-def gain(read: Read, index: IntArray, laid: Laid) -> FloatArray:
+def gain(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     """Multiply."""
-    share = laid.share(index)
+    share = fault.share(index)
     values = read(index)
-    values[:, TARGETS[laid.parameter]] *= ((1.0 - share) + share * laid.amount)[:, None]
+    values[:, TARGETS[fault.parameter]] *= ((1.0 - share) + share * fault.amount)[:, None]
     return values
 
 
-def offset(read: Read, index: IntArray, laid: Laid) -> FloatArray:
+def offset(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     """Add."""
     values = read(index)
-    values[:, TARGETS[laid.parameter]] += (laid.share(index) * laid.amount)[:, None]
+    values[:, TARGETS[fault.parameter]] += (fault.share(index) * fault.amount)[:, None]
     return values
 
 
-def noise(read: Read, index: IntArray, laid: Laid) -> FloatArray:
+def noise(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     """Add normal deviates, drawn for each sample and axis."""
     deviates = np.empty((len(index), 6))
     blocks = index // _NOISE_BLOCK
     for block in np.unique(blocks).tolist():
         rows = blocks == block
-        deviates[rows] = _noise_block(laid.identity, block)[index[rows] % _NOISE_BLOCK]
-    values, columns = read(index), TARGETS[laid.parameter]
-    values[:, columns] += deviates[:, columns] * (laid.share(index) * laid.amount)[:, None]
+        deviates[rows] = _noise_block(fault.identity, block)[index[rows] % _NOISE_BLOCK]
+    values, columns = read(index), TARGETS[fault.parameter]
+    values[:, columns] += deviates[:, columns] * (fault.share(index) * fault.amount)[:, None]
     return values
 
 
@@ -163,26 +161,26 @@ def _noise_block(identity: tuple[object, ...], block: int) -> FloatArray:
     return deviates
 
 
-def clip(read: Read, index: IntArray, laid: Laid) -> FloatArray:
+def clip(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     """Limit to what the sensor's range would be."""
-    values, columns = read(index), TARGETS[laid.parameter]
-    values[:, columns] = np.clip(values[:, columns], -laid.amount, laid.amount)
+    values, columns = read(index), TARGETS[fault.parameter]
+    values[:, columns] = np.clip(values[:, columns], -fault.amount, fault.amount)
     return values
 
 
-def stuck(read: Read, index: IntArray, laid: Laid) -> FloatArray:
+def stuck(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     """Repeat the last value before the fault; the first one of a session that begins within it."""
-    values, columns = read(index), TARGETS[laid.parameter]
-    values[:, columns] = read(np.array([max(laid.first - 1, 0)]))[:, columns]
+    values, columns = read(index), TARGETS[fault.parameter]
+    values[:, columns] = read(np.array([max(fault.first - 1, 0)]))[:, columns]
     return values
 
 
-def units(read: Read, index: IntArray, laid: Laid) -> FloatArray:
+def units(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     """Send m/s² for g, rad/s for °/s."""
     values = read(index)
-    if laid.parameter in ("accel", "both"):
+    if fault.parameter in ("accel", "both"):
         values[:, SENSORS["accel"]] *= STANDARD_GRAVITY
-    if laid.parameter in ("gyro", "both"):
+    if fault.parameter in ("gyro", "both"):
         values[:, SENSORS["gyro"]] *= math.pi / 180.0
     return values
 
@@ -223,11 +221,11 @@ class SessionSignal:
         What the session would be without.
     times_us : ndarray
         The recording's own `Recording.times_us`.
-    rates : sequence of Laid
+    rates : sequence of SessionFault
         Faults that play the movement faster or slower, in the order asked for.
-    splices : sequence of (Laid, Recording)
+    splices : sequence of (SessionFault, Recording)
         Faults that put another recording's samples in; where two do, the later one counts.
-    sensors : sequence of (SensorFault, Laid)
+    sensors : sequence of (SensorFault, SessionFault)
         What the sensor does to it, in the order asked for.
     """
 
@@ -235,14 +233,14 @@ class SessionSignal:
         self,
         recording: Recording,
         times_us: IntArray,
-        rates: Sequence[Laid] = (),
-        splices: Sequence[tuple[Laid, Recording]] = (),
-        sensors: Sequence[tuple[SensorFault, Laid]] = (),
+        rates: Sequence[SessionFault] = (),
+        splices: Sequence[tuple[SessionFault, Recording]] = (),
+        sensors: Sequence[tuple[SensorFault, SessionFault]] = (),
     ) -> None:
         self._own = _Track(recording, times_us)
         self._times_us = times_us
         self._rates = tuple(rates)
-        self._splices = tuple((laid, _Track(other, other.times_us)) for laid, other in splices)
+        self._splices = tuple((fault, _Track(other, other.times_us)) for fault, other in splices)
         self._sensors = tuple(sensors)
 
     @property
@@ -252,15 +250,15 @@ class SessionSignal:
 
     def touching(self, first: int, stop: int) -> list[str]:
         """Name the kinds of the faults that concern samples `first` to `stop` - 1."""
-        laid = [*self._rates, *(s[0] for s in self._splices), *(s[1] for s in self._sensors)]
-        return [fault.kind for fault in laid if fault.first < stop and first < fault.stop]
+        faults = [*self._rates, *(s[0] for s in self._splices), *(s[1] for s in self._sensors)]
+        return [fault.kind for fault in faults if fault.first < stop and first < fault.stop]
 
     def values(self, first: int, stop: int) -> FloatArray:
         """Return samples `first` to `stop` - 1, shape (n, 6), in g and °/s as the device believes."""
         return self._read(len(self._sensors), np.arange(first, stop))
 
     def labels(self) -> ObjectArray:
-        """Tell what is really done at each sample."""
+        """Return what is really done at each sample: its label, empty where none is known."""
         index = np.arange(len(self._times_us))
         labels = own_labels(self._own.recording)
         for rows, track, at_us in self._played(index):
@@ -270,21 +268,21 @@ class SessionSignal:
     def _read(self, n_faults: int, index: IntArray) -> FloatArray:
         """Read samples with the first so many of the sensor's faults."""
         if not n_faults:
-            return self._done(index)
-        act, laid = self._sensors[n_faults - 1]
-        inside = laid.holds(index)
+            return self._movement(index)
+        act, fault = self._sensors[n_faults - 1]
+        inside = fault.holds(index)
 
         def read(numbers: IntArray) -> FloatArray:
             return self._read(n_faults - 1, numbers)
 
         values = np.empty((len(index), 6))
         if inside.any():
-            values[inside] = act(read, index[inside], laid)
+            values[inside] = act(read, index[inside], fault)
         if not inside.all():
             values[~inside] = read(index[~inside])
         return values
 
-    def _done(self, index: IntArray) -> FloatArray:
+    def _movement(self, index: IntArray) -> FloatArray:
         values = self._own.recording.values[index]
         for rows, track, at_us in self._played(index):
             values[rows] = track.values(at_us)
@@ -293,27 +291,27 @@ class SessionSignal:
     def _played(self, index: IntArray) -> Iterator[tuple[IntArray, _Track, FloatArray]]:
         """Yield the places in `index` that are not the recording's own samples, from where they come, and when."""
         which = np.full(len(index), -1)
-        for n, (laid, _) in enumerate(self._splices):
-            which[laid.holds(index)] = n
+        for n, (fault, _) in enumerate(self._splices):
+            which[fault.holds(index)] = n
         at_us, is_rated = self._clock(index, len(self._rates))
         rows = np.flatnonzero(is_rated & (which < 0))
         if rows.size:
             yield rows, self._own, at_us[rows]
-        for n, (laid, track) in enumerate(self._splices):
+        for n, (fault, track) in enumerate(self._splices):
             rows = np.flatnonzero(which == n)
             if rows.size:
-                begins_us, _ = self._clock(np.array([laid.first]), len(self._rates))
+                begins_us, _ = self._clock(np.array([fault.first]), len(self._rates))
                 yield rows, track, at_us[rows] - begins_us
 
     def _clock(self, index: IntArray, n_rates: int) -> tuple[FloatArray, BoolArray]:
         """Tell the time of the movement at some samples (µs), and whether a fault has moved it."""
         at_us = self._times_us[index].astype(np.float64)
         moved = np.zeros(len(index), dtype=np.bool_)
-        for n, laid in enumerate(self._rates[:n_rates]):
-            inside = laid.holds(index)
+        for n, fault in enumerate(self._rates[:n_rates]):
+            inside = fault.holds(index)
             if inside.any():
-                begins_us, _ = self._clock(np.array([laid.first]), n)
-                at_us[inside] = begins_us + (at_us[inside] - begins_us) * (self._own.recording.rate_hz / laid.amount)
+                begins_us, _ = self._clock(np.array([fault.first]), n)
+                at_us[inside] = begins_us + (at_us[inside] - begins_us) * (self._own.recording.rate_hz / fault.amount)
                 moved |= inside
         return at_us, moved
 

@@ -646,7 +646,7 @@ def test_a_state_topic_that_is_not_compacted_is_refused_with_the_cure(broker: Em
     )
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    assert "repstream-state.g has cleanup.policy delete" in line
+    assert "repstream-state.g has cleanup.policy=delete" in line
     assert "--add-config cleanup.policy=[compact]" in line
     assert "Traceback" not in done.stderr
 

@@ -19,8 +19,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from producer.faults.parse import parse_fault
-from producer.replay.plan import AS_FAST_AS_POSSIBLE, ProducerSettings
-from producer.service import Producer, ProduceSummary, run_producer
+from producer.service import Producer
+from producer.settings import AS_FAST_AS_POSSIBLE, ProducerSettings
+from producer.summary import ProduceSummary
 from repstream.broker.broker import EmbeddedBroker
 from repstream.errors import MessageError
 from repstream.kafka.connection import KafkaConnection
@@ -40,9 +41,8 @@ ROW = "spar/s03-left-ROW-1"  # 20 to 50 s
 def produce(broker: EmbeddedBroker, recordings: Sequence[Recording], **settings: Any) -> ProduceSummary:
     """Replay as fast as possible, or as told."""
     settings.setdefault("speed", AS_FAST_AS_POSSIBLE)
-    return run_producer(
-        ProducerSettings(**settings), KafkaConnection(broker.bootstrap_servers), recordings, say=lambda _text: None
-    )
+    connection = KafkaConnection(broker.bootstrap_servers)
+    return Producer(ProducerSettings(**settings), connection, recordings, say=lambda _text: None).run()
 
 
 def packets_in_log(broker: EmbeddedBroker, suffix: str) -> dict[tuple[str, str], list[Packet]]:
@@ -120,7 +120,7 @@ def test_a_second_run_sends_nothing_and_says_how_to_replay(broker: EmbeddedBroke
     assert first.samples == recordings[0].n_samples
     assert (second.packets, second.labels, second.complete, second.stopped) == (0, 0, 1, False)
     assert said == [
-        "1 session of 1 in the log in full already, not sent again; --session-suffix TEXT replays as new sessions"
+        "skipping 1 of 1 sessions, which are in the log already; --session-suffix TEXT replays them as new ones"
     ]
     assert_whole_and_once(packets_in_log(broker, "-twice"), recordings, "-twice")
 

@@ -17,7 +17,7 @@ import numpy as np
 from repstream.alarms.recogniser import FAULT_VARIANTS, SignalRecogniser, normed, squash
 from repstream.arrays import FloatArray, SingleArray
 from repstream.faults import signal as faults
-from repstream.faults.signal import Laid, SensorFault, SessionSignal
+from repstream.faults.signal import SensorFault, SessionFault, SessionSignal
 from repstream.features.summary import EVERY_S, summarise
 from repstream.recordings.recording import Recording
 from repstream.windows.cut import WINDOW_SAMPLES, cut
@@ -40,7 +40,7 @@ _ROUNDS = 25
 
 @dataclass(frozen=True)
 class SensorChange:
-    """A fault of `signal_faults.FAULTS_OF_SENSORS`, throughout a recording."""
+    """A fault of `repstream.faults.signal`, throughout a recording."""
 
     act: SensorFault
     amount: float
@@ -52,11 +52,11 @@ def changed(recording: Recording, changes: Sequence[SensorChange], rate_hz: floa
     times = recording.times_us
     n = recording.n_samples
 
-    def laid(kind: str, amount: float, parameter: str) -> Laid:
-        return Laid(kind, amount, parameter, 0, n, times, 0, 0.0, (seed, kind, recording.name))
+    def fault(kind: str, amount: float, parameter: str) -> SessionFault:
+        return SessionFault(kind, amount, parameter, 0, n, times, 0, 0.0, (seed, kind, recording.name))
 
-    rates = [] if rate_hz is None else [laid("rate", rate_hz, "")]
-    sensors = [(c.act, laid(c.act.__name__, c.amount, c.parameter)) for c in changes]
+    rates = [] if rate_hz is None else [fault("rate", rate_hz, "")]
+    sensors = [(c.act, fault(c.act.__name__, c.amount, c.parameter)) for c in changes]
     return replace(recording, values=SessionSignal(recording, times, rates, (), sensors).values(0, n))
 
 
