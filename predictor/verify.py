@@ -24,6 +24,7 @@ from repstream.recordings.replays import copies_of, first_lap_of, original_of
 TOLERANCE = 1e-9
 """How far probabilities of stream and batch may lie apart."""
 
+Named = TypeVar("Named")
 _MOST_NAMED = 20
 
 Rows = dict[str, FloatArray]
@@ -130,9 +131,6 @@ def replayed_sessions(
         if known is not None:
             parts[device, session] = Part(known, known.n_samples if n_samples is None else n_samples)
     return parts
-
-
-Named = TypeVar("Named")
 
 
 class Finding(NamedTuple):

@@ -153,6 +153,8 @@ class _Verdict:
     def in_words(self) -> str:
         report = self.report
         about = f"{report.windows:,} windows of {self.sessions:,} sessions"
+        if report.is_whole and not report.windows:
+            return f"{about}: none of them holds as many samples as a window, so there is nothing to compare"
         if report.is_whole:
             return f"{about}: each was predicted once, as {self.model} scores it in batch"
         counts = f"{report.missing:,} missing, {report.doubled:,} doubled, {report.wrong:,} wrong"
