@@ -211,7 +211,7 @@ class Predictor:
                 self._progress_s = time.monotonic()
             if now - housekeeping_s >= _HOUSEKEEPING_S:
                 housekeeping_s = now
-                self._keep_house(consumer, producer, now)
+                self._housekeeping(consumer, producer, now)
             all_have_a_member = orphans.look(now, _CHECK_BUSY_S if self._assigned else _CHECK_IDLE_S)
             if all_have_a_member and not self._assigned:
                 self._trouble = ""  # others have them all
@@ -393,7 +393,7 @@ class Predictor:
                 "dead letter: %s-%d offset %d: %s", record.topic, record.partition, record.offset, error
             )
 
-    def _keep_house(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
+    def _housekeeping(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
         self._letters.flush()
         behind = self._lags.behind(consumer, {tp: held.next_offset for tp, held in self._assigned.items()}, now)
         for tp, lag in behind.items():

@@ -159,7 +159,7 @@ class Sink:
         orphans = OrphanWatch(self.connection, self.settings.group, _TOPICS, housekeeping_s)
         while True:
             last_round = self.stopping()
-            self._hold_back(consumer)
+            self._pause_while_full(consumer)
             polled = consumer.poll(timeout_ms=0 if last_round else _POLL_MS)
             now = self._polled_s = time.monotonic()
             if self._assignment.has_changed:
@@ -179,7 +179,7 @@ class Sink:
                 self._show_lag(consumer, now)
             orphans.look(now, _LOOK_FOR_ORPHANS_S)
 
-    def _hold_back(self, consumer: KafkaConsumer) -> None:
+    def _pause_while_full(self, consumer: KafkaConsumer) -> None:
         """Fetch nothing while a whole batch waits; a paused consumer's polls still keep its place."""
         if len(self._pending) >= self.settings.batch:
             consumer.pause(*consumer.assignment())
@@ -236,7 +236,7 @@ class Sink:
             if self._pending:
                 self._save(self._pending)
         except StoreUnavailableError as error:
-            self._set_back(error)
+            self._retry_later(error)
             return
         if self._store_trouble:
             log.info("%s is available again", self.store.name)
@@ -266,7 +266,7 @@ class Sink:
         self.metrics.predictions.inc(len(predictions))
         self.metrics.alarms.inc(len(alarms))
 
-    def _set_back(self, error: StoreUnavailableError) -> None:
+    def _retry_later(self, error: StoreUnavailableError) -> None:
         self.metrics.failures.inc()
         log.warning("%s; keeping %d messages, trying again in %.1f s", error, len(self._pending), self._pause_s)
         self._store_trouble = str(error)
@@ -280,7 +280,7 @@ class Sink:
         try:
             gone = self.store.delete_before(time.time() - self.settings.keep_days * 86_400, _EXPIRE_ROWS)
         except StoreUnavailableError as error:
-            self._set_back(error)
+            self._retry_later(error)
             return
         self.metrics.expired.inc(gone)
         if gone < _EXPIRE_ROWS:
