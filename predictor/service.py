@@ -276,7 +276,7 @@ class Predictor:
         held = self._assigned[tp]
         log.warning(
             "%s: %s instead of %s from offset %d on; if the hop has changed, sessions in progress number their windows "
-            "from the epoch (docs/failures.md)",
+            "from the epoch",
             tp,
             self._engine.shape,
             former,
