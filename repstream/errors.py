@@ -28,7 +28,26 @@ class RepstreamError(Exception):
 
 
 class RecordingError(RepstreamError):
-    """A recording cannot be read or written as asked."""
+    """A recording cannot be read or written as asked.
+
+    Parameters
+    ----------
+    problem : str
+        What was refused, and why.
+    where : Path or str
+        The file; the text begins with it.
+    cure : str
+        What to do, in the words of the command line; the text ends with it.
+    setting : str
+        What of how the file was to be read is probably wrong: ``time-unit``, ``accel-unit``, or a canonical column.
+        A front with controls of its own words the cure by it.
+    """
+
+    def __init__(self, problem: str, *, where: object = "", cure: str = "", setting: str = "") -> None:
+        super().__init__((f"{where}: " if where else "") + problem + (f"; {cure}" if cure else ""))
+        self.problem = problem
+        self.cure = cure
+        self.setting = setting
 
 
 class MessageError(RepstreamError):

@@ -365,8 +365,14 @@ def test_units_that_cannot_be_meant_are_refused_with_the_page_s_own_cure(uploads
     found = taken(uploads, their_csv(tmp_path))
     with pytest.raises(RecordingError) as refused:
         uploads.replay(found["id"], found["mapping"], "ms", "g", "rad/s", "left")
-    assert "Then choose m/s²" in str(refused.value)
+    assert "if it is in m/s², choose that unit" in str(refused.value)
     assert "--" not in str(refused.value)
+    with pytest.raises(RecordingError) as refused:
+        uploads.replay(found["id"], found["mapping"], "s", "m/s2", "rad/s", "left")
+    assert str(refused.value).endswith("; choose another unit of the time column (s, ms, µs or ns)")
+    with pytest.raises(RecordingError) as refused:
+        uploads.replay(found["id"], {**found["mapping"], "gyro_x": "no such"}, "ms", "m/s2", "rad/s", "left")
+    assert str(refused.value).endswith("; choose it under “gyro_x”")
 
 
 def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(uploads: Uploads, tmp_path: Path) -> None:

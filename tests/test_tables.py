@@ -382,8 +382,8 @@ def test_accelerations_that_can_only_be_metres_per_second_squared_are_refused(tm
     rows = [[repr(i / 50), "0", "0", "9.81", "1", "2", "3"] for i in range(10)]
     file = write_csv(tmp_path / "r.csv", rows)
     assert refused(file) == (
-        f"{file}: the median acceleration is 9.8 g, read as g; a wrist at rest shows 1 g: is it in m/s²? "
-        "Then give --accel-unit m/s2"
+        f"{file}: the median acceleration is 9.8 g, read as g; a wrist at rest shows 1 g; "
+        "if it is in m/s², give --accel-unit m/s2"
     )
 
 

@@ -128,8 +128,8 @@ def read_reference(content: bytes, path: Path, names: tuple[str, ...], labels: t
 
 def _column(table: pa.Table, path: Path, name: str) -> pa.ChunkedArray:
     if table.column_names.count(name) != 1:
-        found = "several columns" if name in table.column_names else "no column"
-        raise ModelError(f"{path}: there are {found} {name!r}, one is needed; {_CURE}".replace("are no", "is no"))
+        found = "are several columns" if name in table.column_names else "is no column"
+        raise ModelError(f"{path}: there {found} {name!r}, one is needed; {_CURE}")
     return table.column(name)
 
 

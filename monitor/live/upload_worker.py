@@ -78,25 +78,28 @@ def answer(question: Question) -> Answer:
     try:
         return Answer(_convert(path, question) if question.out else _look_into(path))
     except RecordingError as error:
-        said = str(error).removeprefix(f"{path}: ")
+        said = _for_the_page(error)
     except MemoryError:  # pyarrow's, too
         said = f"reading it takes more memory than there is for it ({MEMORY_BYTES / 1e9:g} GB); {_OR_PRODUCE}"
     except pa.ArrowException as error:
         said = f"not a readable {path.suffix[1:].upper()} table ({str(error).strip().splitlines()[0]})"
     except (UnicodeDecodeError, ValueError, OSError) as error:
         said = f"cannot be read ({error})"
-    return Answer(refused=f"{name}: {_for_the_page(said.replace(str(path), name))}")
+    # Where the monitor keeps files is nobody's business.
+    return Answer(refused=f"{name}: {said.replace(str(path), name)}")
 
 
-def _for_the_page(said: str) -> str:
-    """Name the page's own controls, not the command's."""
-    return (
-        said.replace("Then give --accel-unit m/s2", "Then choose m/s²")
-        .replace("(--time-unit s, ms, us or ns)", "(s, ms, µs or ns)")
-        .replace("(--time-unit)", "")
-        .replace("map it with --column ", "choose it under “")
-        .replace("=NAME", "”")
-    )
+_CURES = {
+    "time-unit": "choose another unit of the time column (s, ms, µs or ns)",
+    "accel-unit": "if it is in m/s², choose that unit",
+}
+
+
+def _for_the_page(error: RecordingError) -> str:
+    """Name the page's own controls in a cure, not the command's."""
+    choose = f"choose it under “{error.setting}”" if error.setting else error.cure
+    cure = _CURES.get(error.setting, choose)
+    return f"{error.problem}; {cure}" if cure else error.problem
 
 
 def _convert(path: Path, question: Question) -> dict[str, Any]:

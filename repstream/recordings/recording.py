@@ -113,8 +113,9 @@ def check_clock(time_s: FloatArray, where: str) -> None:
         i = int(wrong[0])
         does = "stands still" if steps[i] == 0 else "runs backwards"
         raise RecordingError(
-            f"{where}: row {i + 2}: the clock {does} ({time_s[i]:.6f} s, then {time_s[i + 1]:.6f} s); "
-            "sort the rows by time, remove repeated ones, or split the file into one a session"
+            f"row {i + 2}: the clock {does} ({time_s[i]:.6f} s, then {time_s[i + 1]:.6f} s); "
+            "sort the rows by time, remove repeated ones, or split the file into one a session",
+            where=where,
         )
 
 

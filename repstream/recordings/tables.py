@@ -91,7 +91,7 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
     table, metadata = _read_table(path, source)
     metadata.update({k: v for k, v in source.metadata.items() if v is not None})
     if not table.num_rows:
-        raise RecordingError(f"{path}: it has no rows; record something, or leave the file out")
+        raise RecordingError("it has no rows; record something, or leave the file out", where=path)
     time_s = _time(table, path, source)
     check_clock(time_s, str(path))
     values = np.empty((table.num_rows, 6))
@@ -103,23 +103,27 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
     rate = metadata.get("rate_hz")
     if rate is None:
         if len(time_s) < 2:
-            raise RecordingError(f"{path}: one row has no sampling rate; a recording needs two or more")
+            raise RecordingError("one row has no sampling rate; a recording needs two or more", where=path)
         rate = nominal_rate_hz(np.rint((time_s - time_s[0]) * 1e6).astype(np.int64))
     elif not isinstance(rate, int | float):
-        raise RecordingError(f"{path}: rate_hz is {rate!r} in its metadata; it is a number of Hz")
+        raise RecordingError(f"rate_hz is {rate!r} in its metadata; it is a number of Hz", where=path)
     if len(time_s) > 2 and not 0.5 * float(rate) < (measured := _measured_rate(time_s)) < 2.0 * float(rate):
         raise RecordingError(
-            f"{path}: the clock ticks at {measured:g} Hz, but the rate given is {float(rate):g} Hz; "
-            "check the unit of the time column (--time-unit) and rate_hz"
+            f"the clock ticks at {measured:g} Hz, but the rate given is {float(rate):g} Hz",
+            where=path,
+            cure="check the unit of the time column (--time-unit) and rate_hz",
+            setting="time-unit",
         )
     if not MIN_RATE_HZ <= float(rate) <= MAX_RATE_HZ:
         raise RecordingError(
-            f"{path}: the clock ticks at {float(rate):g} Hz, outside {MIN_RATE_HZ:g}–{MAX_RATE_HZ:g} Hz; "
-            "is the unit of its time column right (--time-unit s, ms, us or ns)?"
+            f"the clock ticks at {float(rate):g} Hz, outside {MIN_RATE_HZ:g}–{MAX_RATE_HZ:g} Hz",
+            where=path,
+            cure="is the unit of its time column right (--time-unit s, ms, us or ns)?",
+            setting="time-unit",
         )
     text = {k: str(metadata.get(k) or "") for k in ("subject", "session", "device", "side", "source")}
     if text["side"] and text["side"] not in SIDES:
-        raise RecordingError(f"{path}: side is {text['side']!r}; it is one of {', '.join(SIDES)}")
+        raise RecordingError(f"side is {text['side']!r}; it is one of {', '.join(SIDES)}", where=path)
     return Recording(
         name=path.stem,
         subject=text["subject"] or "unknown",
@@ -142,11 +146,11 @@ def _measured_rate(time_s: FloatArray) -> float:
 def _read_table(path: Path, source: SourceFormat) -> tuple[pa.Table, dict[str, object]]:
     """Read those of a file's columns that are needed (CSV: as text) and its metadata."""
     if path.suffix.lower() not in ENDINGS:
-        raise RecordingError(f"{path}: recordings are files ending in {' or '.join(ENDINGS)}")
+        raise RecordingError(f"recordings are files ending in {' or '.join(ENDINGS)}", where=path)
     if not path.is_file():
-        raise RecordingError(f"{path}: there is no such file")
+        raise RecordingError("there is no such file", where=path)
     if not path.stat().st_size:
-        raise RecordingError(f"{path}: the file is empty; record something, or leave it out")
+        raise RecordingError("the file is empty; record something, or leave it out", where=path)
     metadata: dict[str, object] = {}
     try:
         if path.suffix.lower() == ".parquet":
@@ -161,19 +165,22 @@ def _read_table(path: Path, source: SourceFormat) -> tuple[pa.Table, dict[str, o
             if beside.is_file():
                 metadata = _known_fields(json.loads(beside.read_text(encoding="utf-8")))
     except MemoryError:
-        raise RecordingError(f"{path}: reading it takes more memory than there is; cut it into several files") from None
+        raise RecordingError(
+            "reading it takes more memory than there is; cut it into several files", where=path
+        ) from None
     except pa.ArrowException as error:
         reason = str(error).strip().splitlines()[0]
         raise RecordingError(
-            f"{path}: not a readable {path.suffix[1:].upper()} table ({reason}); "
-            "check that the file is complete and of the format its ending names"
+            f"not a readable {path.suffix[1:].upper()} table ({reason}); "
+            "check that the file is complete and of the format its ending names",
+            where=path,
         ) from None
     except UnicodeDecodeError as error:
-        raise RecordingError(f"{path}: not text in UTF-8 ({error}); is it really a CSV file?") from None
+        raise RecordingError(f"not text in UTF-8 ({error}); is it really a CSV file?", where=path) from None
     except ValueError as error:
-        raise RecordingError(f"{path}: its metadata are not a JSON object ({error})") from None
+        raise RecordingError(f"its metadata are not a JSON object ({error})", where=path) from None
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error})") from None
+        raise RecordingError(f"cannot be read ({error})", where=path) from None
     return table, metadata
 
 
@@ -189,11 +196,15 @@ def _needed(path: Path, names: Sequence[str], source: SourceFormat) -> list[str]
     for name, canonical in wanted.items():
         if name not in names and (canonical != "label" or "label" in source.columns):
             raise RecordingError(
-                f"{path}: there is no column {name!r} (for {canonical}); it has "
-                f"{', '.join(map(repr, names[:20]))}; map it with --column {canonical}=NAME"
+                f"there is no column {name!r} (for {canonical}); it has {', '.join(map(repr, names[:20]))}",
+                where=path,
+                cure=f"map it with --column {canonical}=NAME",
+                setting=canonical,
             )
         if names.count(name) > 1:
-            raise RecordingError(f"{path}: there are several columns {name!r}; rename all but one in the file's header")
+            raise RecordingError(
+                f"there are several columns {name!r}; rename all but one in the file's header", where=path
+            )
     return [name for name in names if name in wanted]
 
 
@@ -228,7 +239,7 @@ def _numbers(table: pa.Table, path: Path, name: str) -> FloatArray:
                 float(cell)
             except (TypeError, ValueError):
                 raise _bad_cell(path, row, name, f"{cell!r}" if cell else "empty") from None
-        raise RecordingError(f"{path}: column {name!r} is of type {column.type}, not of numbers") from None
+        raise RecordingError(f"column {name!r} is of type {column.type}, not of numbers", where=path) from None
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if wrong.size:
         raise _bad_cell(path, int(wrong[0]), name, str(column[int(wrong[0])].as_py()))
@@ -237,8 +248,9 @@ def _numbers(table: pa.Table, path: Path, name: str) -> FloatArray:
 
 def _bad_cell(path: Path, row: int, name: str, found: str) -> RecordingError:
     return RecordingError(
-        f"{path}: row {row + 1}, column {name!r}: found {found} where a finite number is needed; "
-        "remove the row (a gap of up to 0.2 s is interpolated) or repair it"
+        f"row {row + 1}, column {name!r}: found {found} where a finite number is needed; "
+        "remove the row (a gap of up to 0.2 s is interpolated) or repair it",
+        where=path,
     )
 
 
@@ -277,8 +289,9 @@ def _labels(table: pa.Table, path: Path, source: SourceFormat) -> TextArray | No
     empty = np.flatnonzero(labels == "")
     if empty.size:
         raise RecordingError(
-            f"{path}: row {int(empty[0]) + 1}, column {name!r}: an empty label; "
-            "name what is done there (for example 'Rest'), or leave the column out"
+            f"row {int(empty[0]) + 1}, column {name!r}: an empty label; "
+            "name what is done there (for example 'Rest'), or leave the column out",
+            where=path,
         )
     return labels
 
@@ -288,8 +301,10 @@ def _check_plausible(values: FloatArray, path: Path, source: SourceFormat) -> No
     median_g = float(np.median(np.linalg.norm(values[:, :3], axis=1)))
     if median_g > _IMPLAUSIBLE_MEDIAN_G:
         raise RecordingError(
-            f"{path}: the median acceleration is {median_g:.1f} g, read as {source.accel_unit}; a wrist at "
-            "rest shows 1 g: is it in m/s²? Then give --accel-unit m/s2"
+            f"the median acceleration is {median_g:.1f} g, read as {source.accel_unit}; a wrist at rest shows 1 g",
+            where=path,
+            cure="if it is in m/s², give --accel-unit m/s2",
+            setting="accel-unit",
         )
 
 
@@ -326,10 +341,10 @@ def write_table(
                 text = json.dumps({"v": 1, **metadata}, indent=1)
                 path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be written ({error})") from None
+        raise RecordingError(f"cannot be written ({error})", where=path) from None
 
 
 def check_ending(path: Path) -> None:
     """Refuse a table's path that is neither CSV nor Parquet, before any work is done."""
     if path.suffix.lower() not in ENDINGS:
-        raise RecordingError(f"{path}: tables are written as {' or '.join(ENDINGS)}; name such a file")
+        raise RecordingError(f"tables are written as {' or '.join(ENDINGS)}; name such a file", where=path)
