@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
@@ -119,6 +120,15 @@ def test_the_core_needs_nothing_beyond_numpy(part: str) -> None:
     files = [ROOT / "repstream" / part] if part.endswith(".py") else sources(f"repstream/{part}")
     roots = {name.split(".")[0] for file in files for name in imported(file)}
     assert roots - set(sys.stdlib_module_names) <= {"numpy", "repstream"}
+
+
+def test_the_defaults_of_options_cost_no_library() -> None:
+    """What a command takes its defaults from is imported for ``--help``."""
+    modules = "monitor.settings, producer.settings, producer.options, demo.settings"
+    heavy = "{'numpy', 'msgspec', 'kafka', 'pyarrow', 'prometheus_client'}"
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "[]\n"
 
 
 def test_kafka_python_is_imported_in_one_place() -> None:

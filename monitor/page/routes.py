@@ -261,7 +261,7 @@ def _body(kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(request.get_data(), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"that is not what is asked here: {error}") from None
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"invalid request body: {error}") from None
 
 
 def _command(asked: CommandRequest) -> ControlCommand:
@@ -283,7 +283,9 @@ def _command(asked: CommandRequest) -> ControlCommand:
 
 def _check_device(device: str) -> None:
     if not device or len(device) > _MOST_NAME or "/" in device or not device.isprintable():
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "that is no name of a wearer")
+        raise RefusedError(
+            HTTPStatus.BAD_REQUEST, f"invalid device name: 1 to {_MOST_NAME} printable characters without '/'"
+        )
 
 
 def _css(text: str) -> str:
