@@ -138,7 +138,7 @@ def monitor(
             schedule.on_alarm,
             [observer],
         )
-        schedule.begin(lambda: (service.reference, service.table(current).current))
+        schedule.begin(lambda: (service.reference, service.intake.table(current).current))
         access = Access.on(host, token)
         with serve(create_app(service, observer, registry, maker, pulse.alive, access), host, port) as served:
             if access.token is not None and token is None:  # one that was given is not for the log

@@ -144,7 +144,17 @@ def test_kafka_python_is_imported_in_one_place() -> None:
 # What a service works out, apart from where its messages come from.
 CORES = ("monitor/drift", "monitor/alarms", "predictor/engine", "producer/replay", "producer/faults")
 # The monitor without its screens, which are handed to it as observers.
-MONITOR_CORE = ("drift", "alarms", "reports", "service.py", "places.py", "settings.py", "ledger_sums.py", "metrics.py")
+MONITOR_CORE = (
+    "drift",
+    "alarms",
+    "reports",
+    "service.py",
+    "intake.py",
+    "places.py",
+    "settings.py",
+    "ledger_sums.py",
+    "metrics.py",
+)
 
 
 def module_of(file: Path) -> str:

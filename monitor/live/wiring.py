@@ -51,7 +51,7 @@ class Live:
             traffic=self.traffic.now,
             ready=monitor.ready,
             last_pass=lambda: monitor.last_pass,
-            current=lambda: monitor.table(monitor.settings.monitoring.current).current,
+            current=lambda: monitor.intake.table(monitor.settings.monitoring.current).current,
             reference=monitor.reference,
             alarms=alarms,
             ledger=ledger,
