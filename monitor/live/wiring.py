@@ -17,7 +17,7 @@ from repstream.messages.messages import Alarm
 WEARER = "wearer/"
 
 
-class Live:
+class LivePage:
     """The views of a running monitor; nothing of it runs while nobody looks.
 
     Parameters

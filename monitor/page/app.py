@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from monitor.live.hub import MOST_SUBSCRIBERS
 from monitor.live.observer import LiveObserver
 from monitor.live.uploads import Uploads
-from monitor.live.wiring import Live
+from monitor.live.wiring import LivePage
 from monitor.page.access import Access, RefusedError
 from monitor.page.routes import REPORT_POLICY, guard, most_bytes, page
 from monitor.page.server import Refusal, WebServer
@@ -62,7 +62,7 @@ def create_app(
     app = Flask("monitor", static_folder=None)
     rules = access or Access()
     guard(app, rules)
-    live = Live(monitor, observer, monitor.intake.alarms, lambda: dataclasses.asdict(monitor.intake.ledger()))
+    live = LivePage(monitor, observer, monitor.intake.alarms, lambda: dataclasses.asdict(monitor.intake.ledger()))
     uploads = Uploads(monitor.connection)
     app.register_blueprint(page(live, uploads))
     app.extensions[_CLOSING] = (live.close, uploads.close)

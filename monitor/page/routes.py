@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from monitor.live.hub import TooManyError
 from monitor.live.uploads import MOST_BYTES, NoRoomError, Uploads
-from monitor.live.wiring import WEARER, Live
+from monitor.live.wiring import WEARER, LivePage
 from monitor.page.access import COOKIE, OPEN_PATHS, Access, RateLimit, RefusedError
 from repstream.errors import BrokerError, RecordingError, RepstreamError
 from repstream.messages.messages import ControlCommand, ProducerStatus
@@ -118,7 +118,7 @@ def most_bytes(asked: Request) -> int:
     return MOST_BYTES if (asked.method, asked.path) == ("POST", "/upload") else _SMALL_BYTES
 
 
-def page(live: Live, uploads: Uploads) -> Blueprint:
+def page(live: LivePage, uploads: Uploads) -> Blueprint:
     """Make the page's routes.
 
     ======================  =====================================================================
@@ -186,7 +186,7 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
     return routes
 
 
-def _commands(live: Live) -> Blueprint:
+def _commands(live: LivePage) -> Blueprint:
     """Make the routes of commands to a replay."""
     routes = Blueprint("commands", __name__)
     commands = RateLimit(20, 10.0, "commands")
