@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,10 @@ from repstream.service.options import (
     ModelsDir,
     usage_errors,
 )
+
+if TYPE_CHECKING:
+    from repstream.alarms.files import DriftModel
+    from repstream.recognition.model import Model
 
 
 def monitor(
@@ -94,6 +98,7 @@ def monitor(
             monitoring=MonitoringSettings(window, current, retained),
             predictor_group=predictor_group,
         )
+        reporting = ReportSettings(reports, keep_reports, report_every)
     stopping = stop_on_signals()  # before the seconds that the imports take
 
     import contextlib
@@ -107,24 +112,20 @@ def monitor(
     from monitor.reports.maker import ReportMaker
     from monitor.reports.schedule import ReportSchedule
     from monitor.service import Monitor
-    from repstream.alarms.files import NUMBERS_FILE, load_drift
     from repstream.kafka.connection import KafkaConnection
     from repstream.recognition.model import load_model
     from repstream.service.http import Heartbeat
 
+    with usage_errors():
+        access = Access.on(host, token)
     loaded = load_model(model, models_dir, predicts=False)
-    drift = load_drift(loaded)
-    if drift is None:
-        typer.echo(
-            f"{loaded.id} has no {NUMBERS_FILE}: no alarms about single devices; make it with: repstream calibrate",
-            err=True,
-        )
+    drift = _load_drift(loaded)
     registry = CollectorRegistry()
     observer = LiveObserver(loaded, settings.monitoring)
     with (
         contextlib.closing(PassWorker(loaded)) as worker,
-        contextlib.closing(ReportMaker(reports, keep_reports)) as maker,
-        contextlib.closing(ReportSchedule(maker, report_every)) as schedule,
+        contextlib.closing(ReportMaker(reporting.folder, reporting.keep)) as maker,
+        contextlib.closing(ReportSchedule(maker, reporting.every_s)) as schedule,
     ):
         pulse = Heartbeat(stopping.is_set)
         service = Monitor(
@@ -138,9 +139,21 @@ def monitor(
             schedule.on_alarm,
             [observer],
         )
-        schedule.begin(lambda: (service.reference, service.table(current).current))
-        access = Access.on(host, token)
+        schedule.begin(lambda: (service.reference, service.intake.table(current).current))
         with serve(create_app(service, observer, registry, maker, pulse.alive, access), host, port) as served:
             if access.token is not None and token is None:  # one that was given is not for the log
                 typer.echo(f"live page: http://{host}:{served}/?token={access.token}", err=True)
             service.run()
+
+
+def _load_drift(model: Model) -> DriftModel | None:
+    """Load what alarms about single devices are raised by, and say so where there is nothing."""
+    from repstream.alarms.files import NUMBERS_FILE, load_drift
+
+    drift = load_drift(model)
+    if drift is None:
+        typer.echo(
+            f"{model.id} has no {NUMBERS_FILE}: no alarms about single devices; make it with: repstream calibrate",
+            err=True,
+        )
+    return drift

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
 from monitor.alarms.book import AlarmBook
 from monitor.alarms.devices import DeviceWatch
 from monitor.alarms.fleet import FleetWatch
-from monitor.alarms.others import OtherModels
 from monitor.drift.passes import PassResult, PassWorker
-from monitor.drift.state import MonitorState, Table
-from monitor.ledger_sums import Ledgers, LedgerSums
+from monitor.intake import Intake
 from monitor.metrics import MonitorMetrics
-from monitor.places import Place, Places, lag_of
+from monitor.places import Places, lag_of
 from monitor.settings import MonitorSettings
 from repstream.alarms.files import DriftModel
-from repstream.errors import BrokerUnavailableError, MessageError
+from repstream.errors import BrokerUnavailableError
 from repstream.kafka.connection import (
     KafkaConnection,
     KafkaConsumer,
@@ -40,7 +37,7 @@ from repstream.kafka.connection import (
     wait_for_broker,
 )
 from repstream.kafka.reading import read_to_end
-from repstream.kafka.records import decoded, reason_of
+from repstream.kafka.records import decoded
 from repstream.kafka.state_topic import TOPIC_CONFIG
 from repstream.kafka.topics import ensure_topics
 from repstream.messages import fields, messages
@@ -49,8 +46,6 @@ from repstream.messages.topics import ALARMS, LABELS, LEDGER, PREDICTIONS
 from repstream.recognition.model import Model
 
 log = logging.getLogger(__name__)
-
-_Message = TypeVar("_Message")
 
 _POLL_MS = 200
 _POLL_RECORDS = 5_000
@@ -80,6 +75,8 @@ class Observer(Protocol):
 
 class Monitor:
     """Consume predictions and labels, compare with the reference, expose metrics.
+
+    What has come in is in its `intake`.
 
     Parameters
     ----------
@@ -122,54 +119,25 @@ class Monitor:
         self._observers = observers
         self._worker = worker
         self._on_alarm = on_alarm
-        self._book = AlarmBook()
+        self.intake = Intake(model, settings, self.metrics)
         self._fleet = self._new_fleet()
         new_watch = None if drift is None else lambda: DeviceWatch(drift, model.id)
         self._places = Places(connection, settings.group, new_watch)
         self._untold: list[Alarm] = []
         self._checkpoint_at_s = -float("inf")
-        self._lock = threading.Lock()  # the web server's threads read the state
-        self._state = self._new_state()
-        self._ledgers = Ledgers(settings.predictor_group)
-        self._others = OtherModels(model.id)
         self._pass: Future[PassResult] | None = None
         self._pass_at_s = -float("inf")
         self._polled_s = time.monotonic()
         self._trouble = "starting"
 
-    def _new_state(self) -> MonitorState:
-        model = self.model
-        return MonitorState(model.id, len(model.features.names), model.labels, self.settings.monitoring)
-
     def _new_fleet(self) -> FleetWatch:
         reference = self.reference
         accuracy = float((reference.prediction == reference.label).mean())
-        return FleetWatch(self.model.id, accuracy, self._book.open())
+        return FleetWatch(self.model.id, accuracy, self.intake.open_alarms())
 
     def progress(self) -> dict[str, int]:
         """How many predictions were taken in, and alarms are still to be told; for any thread."""
-        with self._lock:
-            return {"predictions": self._state.predictions, "alarms_to_tell": len(self._untold)}
-
-    def other_models(self) -> list[str]:
-        """Models whose predictions stand in the topic, too, and are set aside here; for any thread."""
-        with self._lock:
-            return self._others.names()
-
-    def alarms(self) -> list[Alarm]:
-        """Alarms that are on, then those that are over, each the newest first; for any thread."""
-        with self._lock:
-            return self._book.all()
-
-    def table(self, n: int) -> Table:
-        """Rows of the newest `n` monitoring windows; for any thread."""
-        with self._lock:
-            return self._state.table(n)
-
-    def ledger(self) -> LedgerSums:
-        """What became of all samples; for any thread."""
-        with self._lock:
-            return self._ledgers.sums()
+        return {"predictions": self.intake.predictions, "alarms_to_tell": len(self._untold)}
 
     def ready(self) -> tuple[bool, str]:
         """Tell whether all that it needs answers."""
@@ -221,7 +189,9 @@ class Monitor:
         Ledgers are read from their beginning, and no offset of theirs is committed: the topic is compacted.
         """
         alarms = consumer.partitions_of(ALARMS)
-        self._read_alarms(consumer, alarms)
+        book = AlarmBook()
+        for alarm in decoded(read_to_end(consumer, alarms, self.stopping), messages.decode_alarm):
+            book.add(alarm)
         told_to = {tp: consumer.position(tp) for tp in alarms}
         partitions, ledgers = consumer.partitions_of(PREDICTIONS, LABELS), consumer.partitions_of(LEDGER)
         consumer.assign(partitions + ledgers + alarms)
@@ -230,25 +200,12 @@ class Monitor:
         for tp, position in told_to.items():
             consumer.seek(tp, position)
         self._places.restore(consumer, partitions)
-        with self._lock:
-            self._state = self._new_state()
-            self._ledgers = Ledgers(self.settings.predictor_group)
-            self._others = OtherModels(self.model.id)
+        self.intake.begin(book)
         self._untold = []
         self._fleet = self._new_fleet()
         for observer in self._observers:
             observer.forget()
-        self.metrics.forget_counts(self._state)
         log.info("reading %d partitions of %s and %s", len(partitions), PREDICTIONS, LABELS)
-
-    def _read_alarms(self, consumer: KafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
-        """Read what has been told so far."""
-        book = AlarmBook()
-        for alarm in decoded(read_to_end(consumer, partitions, self.stopping), messages.decode_alarm):
-            book.add(alarm)
-        with self._lock:
-            self._book = book
-        self.metrics.show_alarms(book)
 
     def _loop(self, consumer: KafkaConsumer, producer: TransactionalProducer) -> None:
         committed_s = looked_s = shown_s = time.monotonic()
@@ -259,9 +216,9 @@ class Monitor:
             now = self._polled_s = time.monotonic()
             for tp, records in polled.items():
                 if tp.topic == LEDGER:
-                    self._take_ledger(records)
+                    self.intake.take_ledgers(records)
                 elif tp.topic == ALARMS:
-                    self._take_alarms(records)
+                    self.intake.take_alarms(records)
                 else:
                     dirty = True
                     self._take(tp, records)
@@ -286,95 +243,34 @@ class Monitor:
             self._untold += watch.forget()
         # Partitions that are read at different paces would make a model look silent.
         if not self._places.is_reading_again(consumer) and not any(lag_of(consumer).values()):
-            self._untold += self._others.ended(self._book.open())
+            self._untold += self.intake.other_models_ended()
 
     def _take(self, tp: TopicPartition, records: list[Any]) -> None:
-        """Add one partition's messages to the state; those before what is committed were counted and told already."""
+        """Take one partition's messages; those before what is committed were counted and told already."""
         committed = self._places[tp].committed
         again = [r for r in records if r.offset < committed]
         if again:
             self._add(tp, again)
-            self.metrics.forget_counts(self._state)
+            self.intake.count(is_again=True)
         if len(records) > len(again):
             self._untold += self._add(tp, records[len(again) :])
-            self.metrics.count(self._state)
-
-    def _take_alarms(self, records: list[Any]) -> None:
-        with self._lock:
-            for alarm in decoded(records, messages.decode_alarm):
-                self._book.add(alarm)
-        self.metrics.show_alarms(self._book)
-
-    def _take_ledger(self, records: list[Any]) -> None:
-        with self._lock:
-            for _, ledger in self._counted(records, messages.decode_ledger):
-                self._ledgers.add(ledger)
-        self.metrics.count(self._state)
-        self.metrics.show_ledger(self.ledger())
-
-    def _counted(self, records: list[Any], decode: Callable[[bytes], _Message]) -> Iterator[tuple[Any, _Message]]:
-        """Yield records with their messages; those that are not what their topic carries are counted and logged."""
-        for record in records:
-            try:
-                yield record, decode(record.value or b"")
-            except MessageError as error:
-                self._state.odd["unreadable"] += 1
-                place = f"{record.topic}-{record.partition} offset {record.offset}"
-                log.warning("%s: %s", place, reason_of(record, error))
+            self.intake.count(is_again=False)
 
     def _add(self, tp: TopicPartition, records: list[Any]) -> list[Alarm]:
-        """Add messages to the state; return the alarms that they make begin or end."""
+        """Add predictions or labels; return the alarms that they make begin or end."""
         wall, place = time.time(), self._places[tp]
+        predictions: list[Prediction] = []
+        labels: list[LabelInterval] = []
         alarms: list[Alarm] = []
         if tp.topic == PREDICTIONS:
-            with self._lock:
-                predictions, watched = self._add_predictions(place, records, wall)
-            shown: tuple[list[Prediction], list[LabelInterval]] = predictions, []
+            predictions, watched = self.intake.take_predictions(place, records, wall)
             if place.watch is not None:
                 alarms = place.watch.add([p for p, _ in watched], [stamped_s for _, stamped_s in watched])
         else:
-            with self._lock:
-                shown = [], self._add_labels(place, records, wall)
+            labels = self.intake.take_labels(place, records, wall)
         for observer in self._observers:
-            observer.add(*shown, wall)
-        place.forget_before(self._state.horizon_s, self.settings.monitoring.window_s)
+            observer.add(predictions, labels, wall)
         return alarms
-
-    def _add_predictions(
-        self, place: Place, records: list[Any], wall: float
-    ) -> tuple[list[Prediction], list[tuple[Prediction, float]]]:
-        """Return the predictions that were taken, and those that say something of their device, with their stamps."""
-        taken: list[Prediction] = []
-        watched: list[tuple[Prediction, float]] = []
-        for record, prediction in self._counted(records, messages.decode_prediction):
-            stamped_s = record.timestamp / 1e3
-            reason = self._state.add_prediction(prediction, wall)
-            if reason is None:
-                taken.append(prediction)
-                self._note_place(place, prediction.end, record.offset)
-            if self._others.hear(prediction.model, stamped_s, record.partition):
-                log.warning(
-                    "%s-%d offset %d: predictions of model %s come, too; this monitor watches %s alone",
-                    *(record.topic, record.partition, record.offset, prediction.model, self.model.id),
-                )
-            # Not what depends on the clock or on what came before: it must be the same when read again.
-            if reason not in ("other-model", "features") and record.offset >= place.watched_from:
-                watched.append((prediction, stamped_s))
-        return taken, watched
-
-    def _add_labels(self, place: Place, records: list[Any], wall: float) -> list[LabelInterval]:
-        """Return the labels that are worth showing."""
-        shown = []
-        for record, label in self._counted(records, messages.decode_label):
-            reason = self._state.add_label(label, wall)
-            if reason is None:
-                self._note_place(place, label.end, record.offset)
-            if reason in (None, "unknown-label"):  # a page shows what the model cannot know, too
-                shown.append(label)
-        return shown
-
-    def _note_place(self, place: Place, end_s: float, offset: int) -> None:
-        place.firsts.setdefault(int(end_s // self.settings.monitoring.window_s), offset)
 
     def _commit(self, consumer: KafkaConsumer, producer: TransactionalProducer, now: float) -> None:
         """Tell alarms and commit, in one transaction."""
@@ -423,13 +319,13 @@ class Monitor:
                 self._look_at_all(consumer, self.last_pass)
         if now - self._pass_at_s >= self.settings.every_s:
             self._pass_at_s = now
-            self._pass = self._worker.submit(self.table(self.settings.monitoring.current))
+            self._pass = self._worker.submit(self.intake.table(self.settings.monitoring.current))
 
     def _look_at_all(self, consumer: KafkaConsumer, result: PassResult) -> None:
         """See what holds for all devices; not while what was told already is being read again."""
         if not result.rows or self._places.is_reading_again(consumer):
             return
-        newest = self._state.newest_window
+        newest = self.intake.newest_window
         assert newest is not None
         newest_s = (newest + 1) * self.settings.monitoring.window_s
         watches = self._places.watches()

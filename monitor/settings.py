@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,11 +26,22 @@ class ReportSettings:
         The oldest beyond so many are deleted; each has about 10 MB.
     every_s : float
         Wall time between scheduled reports, s; 0 disables them. Alarms trigger their own.
+
+    Raises
+    ------
+    SettingsError
+        Naming the command's option, where one is outside what is allowed.
     """
 
     folder: Path = Path("reports")
     keep: int = 50
     every_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise SettingsError(f"--keep-reports must be at least 1, not {self.keep}")
+        if not 0 <= self.every_s < math.inf:
+            raise SettingsError(f"--report-every must be 0 s or more, not {self.every_s:g}")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ _CLOSE_S = 5.0
 
 
 @dataclass(frozen=True)
-class _Live:
+class _LiveFault:
+    """A fault that was put in while the replay ran, and how a person asked for it."""
+
     spec: str
     fault: Fault
 
@@ -57,7 +59,7 @@ class LiveFaults:
     def __init__(self, first: Sequence[Fault]) -> None:
         self._lock = threading.Lock()
         self._first = tuple(first)
-        self._live: list[_Live] = []
+        self._live: list[_LiveFault] = []
         self._all = self._first
 
     def all(self) -> tuple[Fault, ...]:
@@ -91,7 +93,7 @@ class LiveFaults:
         with self._lock:
             if len(self.active_after(from_s)) >= _MOST_FAULTS:
                 raise SettingsError(f"there are {_MOST_FAULTS} faults already; end them first")
-            self._change([*self._live, _Live(f"{fault} on {device or 'all'}", parsed)])
+            self._change([*self._live, _LiveFault(f"{fault} on {device or 'all'}", parsed)])
 
     def end(self, now_s: float) -> None:
         """End all faults that were put in while it ran; what they did stays done."""
@@ -105,7 +107,7 @@ class LiveFaults:
                 ]
             )
 
-    def _change(self, live: list[_Live]) -> None:
+    def _change(self, live: list[_LiveFault]) -> None:
         self._live = live
         self._all = (*self._first, *(one.fault for one in live))
 

@@ -246,6 +246,8 @@ def test_a_wrong_variable_is_refused_like_a_wrong_option(line: str, hop: str) ->
     ("line", "option"),
     [
         ("monitor --retained 3", "--retained (3) must be at least --current (5)"),
+        ("monitor --report-every inf", "--report-every must be 0 s or more"),
+        ("monitor --token short", "--token"),
         ("monitor --group=", "--group must not be empty"),
         ("monitor --predictor-group=", "--predictor-group must not be empty"),
         ("predict --group=", "--group must not be empty"),

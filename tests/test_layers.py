@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
@@ -121,6 +122,15 @@ def test_the_core_needs_nothing_beyond_numpy(part: str) -> None:
     assert roots - set(sys.stdlib_module_names) <= {"numpy", "repstream"}
 
 
+def test_the_defaults_of_options_cost_no_library() -> None:
+    """What a command takes its defaults from is imported for ``--help``."""
+    modules = "monitor.settings, producer.settings, producer.options, demo.settings"
+    heavy = "{'numpy', 'msgspec', 'kafka', 'pyarrow', 'prometheus_client'}"
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "[]\n"
+
+
 def test_kafka_python_is_imported_in_one_place() -> None:
     found = {
         file.relative_to(ROOT).as_posix()
@@ -134,7 +144,17 @@ def test_kafka_python_is_imported_in_one_place() -> None:
 # What a service works out, apart from where its messages come from.
 CORES = ("monitor/drift", "monitor/alarms", "predictor/engine", "producer/replay", "producer/faults")
 # The monitor without its screens, which are handed to it as observers.
-MONITOR_CORE = ("drift", "alarms", "reports", "service.py", "places.py", "settings.py", "ledger_sums.py", "metrics.py")
+MONITOR_CORE = (
+    "drift",
+    "alarms",
+    "reports",
+    "service.py",
+    "intake.py",
+    "places.py",
+    "settings.py",
+    "ledger_sums.py",
+    "metrics.py",
+)
 
 
 def module_of(file: Path) -> str:

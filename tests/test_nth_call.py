@@ -246,7 +246,7 @@ def told(log: Log) -> list[Alarm]:
 
 def joined(monitor: Monitor) -> Counter[tuple[str, str, float]]:
     """What accuracy is worked out of: each prediction with its label."""
-    rows = monitor.table(60).current
+    rows = monitor.intake.table(60).current
     return Counter(zip(rows.prediction.tolist(), rows.label.tolist(), rows.confidence.tolist(), strict=True))
 
 

@@ -13,6 +13,7 @@ import pytest
 from monitor.drift.reference import Current, Reference
 from monitor.reports.maker import ReportMaker
 from monitor.reports.schedule import ReportSchedule
+from monitor.settings import ReportSettings
 from repstream.errors import SettingsError
 from tests.test_alarm_book import alarm
 from tests.test_reports import FAILS, SLEEPS, WRITES, made_up, maker, until
@@ -109,7 +110,7 @@ def test_one_that_fails_or_comes_too_often_is_a_line_in_the_log_and_the_next_is_
         schedule.close()
 
 
-def test_a_negative_time_is_refused(tmp_path: Path) -> None:
-    with maker(tmp_path, WRITES) as reports, pytest.raises(SettingsError) as refused:
-        ReportSchedule(reports, -1.0)
-    assert str(refused.value) == "the time between two reports must be 0 or more, received -1.0"
+@pytest.mark.parametrize("every_s", [-1.0, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(every_s: float) -> None:
+    with pytest.raises(SettingsError, match="--report-every must be 0 s or more, not"):
+        ReportSettings(every_s=every_s)

@@ -17,7 +17,7 @@ from repstream.messages.messages import Alarm
 WEARER = "wearer/"
 
 
-class Live:
+class LivePage:
     """The views of a running monitor; nothing of it runs while nobody looks.
 
     Parameters
@@ -51,7 +51,7 @@ class Live:
             traffic=self.traffic.now,
             ready=monitor.ready,
             last_pass=lambda: monitor.last_pass,
-            current=lambda: monitor.table(monitor.settings.monitoring.current).current,
+            current=lambda: monitor.intake.table(monitor.settings.monitoring.current).current,
             reference=monitor.reference,
             alarms=alarms,
             ledger=ledger,

@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from monitor.live.hub import MOST_SUBSCRIBERS
 from monitor.live.observer import LiveObserver
 from monitor.live.uploads import Uploads
-from monitor.live.wiring import Live
+from monitor.live.wiring import LivePage
 from monitor.page.access import Access, RefusedError
 from monitor.page.routes import REPORT_POLICY, guard, most_bytes, page
 from monitor.page.server import Refusal, WebServer
@@ -62,7 +62,7 @@ def create_app(
     app = Flask("monitor", static_folder=None)
     rules = access or Access()
     guard(app, rules)
-    live = Live(monitor, observer, monitor.alarms, lambda: dataclasses.asdict(monitor.ledger()))
+    live = LivePage(monitor, observer, monitor.intake.alarms, lambda: dataclasses.asdict(monitor.intake.ledger()))
     uploads = Uploads(monitor.connection)
     app.register_blueprint(page(live, uploads))
     app.extensions[_CLOSING] = (live.close, uploads.close)
@@ -99,12 +99,12 @@ def _status(monitor: Monitor, registry: CollectorRegistry, alive: Health) -> Blu
         result = monitor.last_pass
         found: dict[str, Any] = {
             "model": monitor.model.id,
-            "other_models": monitor.other_models(),
+            "other_models": monitor.intake.other_models(),
             "settings": dataclasses.asdict(monitor.settings),
             "last_pass": None if result is None else dataclasses.asdict(result),
-            "ledger": dataclasses.asdict(monitor.ledger()),
+            "ledger": dataclasses.asdict(monitor.intake.ledger()),
             **monitor.progress(),
-            "alarms": [msgspec.to_builtins(alarm) for alarm in monitor.alarms()],
+            "alarms": [msgspec.to_builtins(alarm) for alarm in monitor.intake.alarms()],
         }
         return Response(json.dumps(_finite(found), indent=1), content_type="application/json")
 
@@ -138,7 +138,7 @@ def _reports(monitor: Monitor, reports: ReportMaker) -> Blueprint:
         if request.method == "HEAD":
             return _text("")  # nothing is made for whoever does not want to see it
         try:
-            path = reports.request("on-demand", monitor.reference, monitor.table(int(text)).current).result(
+            path = reports.request("on-demand", monitor.reference, monitor.intake.table(int(text)).current).result(
                 _REPORT_TIMEOUT_S
             )
         except BusyError as error:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from monitor.live.hub import TooManyError
 from monitor.live.uploads import MOST_BYTES, NoRoomError, Uploads
-from monitor.live.wiring import WEARER, Live
+from monitor.live.wiring import WEARER, LivePage
 from monitor.page.access import COOKIE, OPEN_PATHS, Access, RateLimit, RefusedError
 from repstream.errors import BrokerError, RecordingError, RepstreamError
 from repstream.messages.messages import ControlCommand, ProducerStatus
@@ -118,7 +118,7 @@ def most_bytes(asked: Request) -> int:
     return MOST_BYTES if (asked.method, asked.path) == ("POST", "/upload") else _SMALL_BYTES
 
 
-def page(live: Live, uploads: Uploads) -> Blueprint:
+def page(live: LivePage, uploads: Uploads) -> Blueprint:
     """Make the page's routes.
 
     ======================  =====================================================================
@@ -186,7 +186,7 @@ def page(live: Live, uploads: Uploads) -> Blueprint:
     return routes
 
 
-def _commands(live: Live) -> Blueprint:
+def _commands(live: LivePage) -> Blueprint:
     """Make the routes of commands to a replay."""
     routes = Blueprint("commands", __name__)
     commands = RateLimit(20, 10.0, "commands")
@@ -261,7 +261,7 @@ def _body(kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(request.get_data(), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"that is not what is asked here: {error}") from None
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"invalid request body: {error}") from None
 
 
 def _command(asked: CommandRequest) -> ControlCommand:
@@ -283,7 +283,9 @@ def _command(asked: CommandRequest) -> ControlCommand:
 
 def _check_device(device: str) -> None:
     if not device or len(device) > _MOST_NAME or "/" in device or not device.isprintable():
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "that is no name of a wearer")
+        raise RefusedError(
+            HTTPStatus.BAD_REQUEST, f"invalid device name: 1 to {_MOST_NAME} printable characters without '/'"
+        )
 
 
 def _css(text: str) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from monitor.drift.reference import Current, Reference
 from monitor.reports.maker import ReportError, ReportMaker
-from repstream.errors import SettingsError
 from repstream.messages.messages import Alarm
 
 log = logging.getLogger(__name__)
@@ -31,8 +30,6 @@ class ReportSchedule:
     """
 
     def __init__(self, maker: ReportMaker, every_s: float) -> None:
-        if every_s < 0:
-            raise SettingsError(f"the time between two reports must be 0 or more, received {every_s}")
         self._maker = maker
         self._every_s = every_s
         self._source: Callable[[], tuple[Reference, Current]] | None = None
