@@ -40,7 +40,8 @@ from repstream.messages.messages import decode_prediction
 from repstream.messages.topics import PREDICTIONS, SAMPLES
 from repstream.processes.children import Child
 from repstream.processes.ports import HOST, free_port
-from repstream.recognition.model import Model, default_models_dir, find_model, load_model
+from repstream.recognition.card import default_models_dir, find_model
+from repstream.recognition.model import Model, load_model
 from repstream.recordings.catalogue import catalogue, resolve
 
 GROUP = "repstream-demo"

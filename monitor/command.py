@@ -95,10 +95,10 @@ def monitor(
     from monitor.service import Monitor, MonitorSettings
     from repstream.alarms.files import NUMBERS_FILE, load_drift
     from repstream.kafka.connection import KafkaConnection
-    from repstream.recognition.model import load_model
+    from repstream.recognition.card import load_card
     from repstream.service.http import Heartbeat
 
-    loaded = load_model(model, models_dir, predicts=False)
+    loaded = load_card(model, models_dir)
     drift = load_drift(loaded)
     if drift is None:
         typer.echo(

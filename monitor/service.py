@@ -50,7 +50,7 @@ from repstream.kafka.state_topic import TOPIC_CONFIG, Pointer, topic_of
 from repstream.messages import fields, messages
 from repstream.messages.messages import Alarm, LabelInterval, Prediction
 from repstream.messages.topics import ALARMS, LABELS, LEDGER, MONITOR_GROUP, PREDICTIONS, PREDICTOR_GROUP
-from repstream.recognition.model import Model
+from repstream.recognition.card import ModelCard
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Monitor:
 
     Parameters
     ----------
-    model : Model
+    model : ModelCard
     connection : KafkaConnection
     settings : MonitorSettings
     worker : PassWorker
@@ -142,7 +142,7 @@ class Monitor:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelCard,
         connection: KafkaConnection,
         settings: MonitorSettings,
         worker: PassWorker,
