@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cli.extras import advice
+from cli.extras import advice, missing_at_once
 from repstream.errors import SettingsError
 
 
@@ -34,6 +34,12 @@ class LazyCommand(TyperCommand):
         alone.command(self.name)(self._function)
         vars(self).update(vars(typer.main.get_command(alone)))
         return self.params
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, unless it lacks what it will need later."""
+        if missing := missing_at_once(str(self.name)):
+            raise ModuleNotFoundError(name=missing)
+        return super().invoke(ctx)
 
 
 def group_of(modules: Mapping[str, str]) -> type[TyperGroup]:
