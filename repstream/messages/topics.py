@@ -8,6 +8,9 @@ ALARMS = "alarms"
 LEDGER = "ledger"
 CONTROL = "control"
 
+# A command that is older than an hour is not obeyed by whoever starts now.
+CONTROL_CONFIG = {"retention.ms": "3600000"}
+
 # Consumer groups, where nobody names others.
 PREDICTOR_GROUP = "repstream-predictor"
 MONITOR_GROUP = "repstream-monitor"
