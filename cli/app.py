@@ -16,7 +16,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 import typer
 
-from cli import broker, recordings
+from cli import broker, recordings, stack
 from cli.lazy import group_of
 from repstream import __version__
 from repstream.errors import RepstreamError
@@ -48,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(recordings.app, name="recordings")
 app.add_typer(broker.app, name="broker")
+app.add_typer(stack.app, name="stack")
 
 
 def _show_version(wanted: bool) -> None:
