@@ -22,7 +22,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "base": (),
     "producer": ("data",),
     "predictor": ("model",),
-    "monitor": ("model", "monitor"),
+    "monitor": ("monitor",),
     "store": ("store",),
 }
 
