@@ -20,6 +20,7 @@ from cli import broker, recordings, stack
 from cli.lazy import group_of
 from repstream import __version__
 from repstream.errors import RepstreamError
+from repstream.shipped import shipped
 
 # Where each command is defined: beside what it runs. An image holds its own service's alone.
 _COMMANDS = {
@@ -48,7 +49,8 @@ app = typer.Typer(
 )
 app.add_typer(recordings.app, name="recordings")
 app.add_typer(broker.app, name="broker")
-app.add_typer(stack.app, name="stack")
+if shipped("docker-compose.yml").is_file():  # not in an image
+    app.add_typer(stack.app, name="stack")
 
 
 def _show_version(wanted: bool) -> None:
