@@ -100,7 +100,7 @@ def core(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
 
 def test_the_demo_runs_from_any_folder(whole: Installed, tmp_path: Path) -> None:
     done = whole.run(
-        *("demo", "--no-browser", "--json", "--speed", "4", "--duration", "16"), cwd=tmp_path, timeout_s=180
+        *("demo", "--no-browser", "--json", "--speed", "4", "--duration", "6"), cwd=tmp_path, timeout_s=180
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
