@@ -22,7 +22,8 @@ $(READY): requirements.lock pyproject.toml
 demo: setup ## Live predictions on recorded sessions of people the model has never seen
 	$(BIN)/repstream demo
 
-test: setup ## All tests, on a real embedded Kafka
+test: setup ## All tests, on a real embedded Kafka; gets what they need of the system where it may
+	@.ci/system-packages
 	$(BIN)/python -m pytest
 
 test-unit: setup ## The tests of pure code, in seconds

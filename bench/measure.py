@@ -28,7 +28,8 @@ from repstream.kafka.topics import ensure_topics
 from repstream.messages import messages
 from repstream.messages.topics import PREDICTIONS
 from repstream.processes.ports import free_port
-from repstream.recognition.model import default_models_dir, installed_libraries
+from repstream.recognition.card import default_models_dir
+from repstream.recognition.model import installed_libraries
 from repstream.recordings.catalogue import resolve
 from repstream.windows.cut import cut
 from training.recipes import find_recipe

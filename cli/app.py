@@ -6,8 +6,6 @@ needs no scikit-learn.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import os
 import sys
@@ -18,12 +16,16 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 import typer
 
-from cli import broker, offline, recordings
+from cli import broker, recordings, stack
+from cli.lazy import group_of
 from repstream import __version__
 from repstream.errors import RepstreamError
+from repstream.shipped import shipped
 
 # Where each command is defined: beside what it runs. An image holds its own service's alone.
 _COMMANDS = {
+    "features": "cli.offline",
+    "score": "cli.offline",
     "train": "training.command",
     "calibrate": "training.command",
     "evaluate": "training.command",
@@ -40,6 +42,7 @@ _COMMANDS = {
 
 app = typer.Typer(
     name="repstream",
+    cls=group_of(_COMMANDS),
     help="Live exercise recognition from wearable motion sensors, on Apache Kafka.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -47,10 +50,8 @@ app = typer.Typer(
 )
 app.add_typer(recordings.app, name="recordings")
 app.add_typer(broker.app, name="broker")
-offline.register(app)
-for _name, _module in _COMMANDS.items():
-    if importlib.util.find_spec(_module.partition(".")[0]) is not None:
-        app.command(_name)(getattr(importlib.import_module(_module), _name))
+if shipped("docker-compose.yml").is_file():  # not in an image
+    app.add_typer(stack.app, name="stack")
 
 
 def _show_version(wanted: bool) -> None:

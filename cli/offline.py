@@ -13,12 +13,6 @@ from repstream.service.options import DEFAULT_MODEL, Hop, JsonOutput, ModelName,
 Table = Annotated[Path, typer.Option("--out", help="The table to write, .csv or .parquet.", show_default=False)]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to an application."""
-    app.command("features")(features)
-    app.command("score")(score)
-
-
 def features(
     recordings: RecordingNames,
     out: Table,

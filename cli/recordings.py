@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from repstream.recordings.axes import AXES, SIDES
-from repstream.recordings.recording import Recording
 from repstream.service.options import JsonOutput
+
+if TYPE_CHECKING:
+    from repstream.recordings.recording import Recording
 
 app = typer.Typer(help="List the recordings there are; convert your own.", no_args_is_help=True)
 
@@ -44,6 +44,9 @@ def list_recordings(
     as_json: JsonOutput = False,
 ) -> None:
     """List recordings: their names, whose they are, how long."""
+    from rich.console import Console
+    from rich.table import Table
+
     from repstream.recordings.catalogue import catalogue, resolve
 
     found = [_summary(r) for r in (resolve(names) if names else catalogue())]

@@ -38,12 +38,20 @@ def topics(
     if replication == 0:
         raise typer.BadParameter("0 copies are none; 1 or more, or -1", param_hint="--replication")
 
-    from producer.control import TOPIC_CONFIG as CONTROL_CONFIG
     from repstream.kafka.connection import KafkaConnection, translated, wait_for_broker
     from repstream.kafka.state_topic import TOPIC_CONFIG as STATE_CONFIG
     from repstream.kafka.state_topic import topic_of
     from repstream.kafka.topics import ensure_topics
-    from repstream.messages.topics import ALARMS, CONTROL, DEAD_LETTER, LABELS, LEDGER, PREDICTIONS, SAMPLES
+    from repstream.messages.topics import (
+        ALARMS,
+        CONTROL,
+        CONTROL_CONFIG,
+        DEAD_LETTER,
+        LABELS,
+        LEDGER,
+        PREDICTIONS,
+        SAMPLES,
+    )
 
     connection = KafkaConnection.from_environment(bootstrap_servers)
     wait_for_broker(connection, timeout_s=wait)

@@ -27,6 +27,8 @@ from repstream.processes.ports import HOST, free_port
 from repstream.recordings.catalogue import resolve
 from repstream.recordings.tables import write_recording
 
+CHROMIUMS = ("chromium", "google-chrome")
+"""Names of the program, as Debian and Google have it."""
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -50,14 +52,14 @@ _GRACE_S = 15.0
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run Debian's Chromium without a window.
+    """Run Chromium, as Debian or Google packages it, without a window.
 
     Raises
     ------
     RepstreamError
         Where it is not installed.
     """
-    path = shutil.which("chromium")
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
         raise RepstreamError("there is no chromium on this machine; install it: apt-get install chromium")
     with sync_playwright() as playwright:

@@ -21,7 +21,8 @@ from producer.settings import AS_FAST_AS_POSSIBLE
 from repstream.broker.broker import EmbeddedBroker
 from repstream.processes.children import Child
 from repstream.processes.ports import HOST, free_port
-from repstream.recognition.model import Model, default_models_dir, find_model, load_model
+from repstream.recognition.card import default_models_dir, find_model
+from repstream.recognition.model import Model, load_model
 
 # What the demo's own options decide must not be decided again by the environment.
 _KEPT_ENVIRONMENT = ("REPSTREAM_LOG_LEVEL",)

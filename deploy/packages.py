@@ -22,12 +22,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "base": (),
     "producer": ("data",),
     "predictor": ("model",),
-    "monitor": ("model", "monitor"),
+    "monitor": ("monitor",),
     "store": ("store",),
 }
-
-# What builds our own wheel, in a stage of its own.
-BUILD = ["setuptools"]
 
 # Taken for the recordings that lie in it, not imported: what it needs to run is not needed.
 _DATA_ONLY = frozenset({"seglearn"})
@@ -75,8 +72,7 @@ def written() -> dict[str, list[str]]:
 def wanted() -> dict[str, list[str]]:
     """Return what packages.toml should say."""
     base = needed(())
-    lists = {target: sorted(needed(extras) - (base if extras else set())) for target, extras in TARGETS.items()}
-    return {**lists, "build": BUILD}
+    return {target: sorted(needed(extras) - (base if extras else set())) for target, extras in TARGETS.items()}
 
 
 def blocks(lock: str) -> dict[str, list[str]]:

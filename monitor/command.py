@@ -19,7 +19,7 @@ from repstream.service.options import (
 
 if TYPE_CHECKING:
     from repstream.alarms.files import DriftModel
-    from repstream.recognition.model import Model
+    from repstream.recognition.card import ModelCard
 
 
 def monitor(
@@ -113,12 +113,12 @@ def monitor(
     from monitor.reports.schedule import ReportSchedule
     from monitor.service import Monitor
     from repstream.kafka.connection import KafkaConnection
-    from repstream.recognition.model import load_model
+    from repstream.recognition.card import load_card
     from repstream.service.http import Heartbeat
 
     with usage_errors():
         access = Access.on(host, token)
-    loaded = load_model(model, models_dir, predicts=False)
+    loaded = load_card(model, models_dir)
     drift = _load_drift(loaded)
     registry = CollectorRegistry()
     observer = LiveObserver(loaded, settings.monitoring)
@@ -146,7 +146,7 @@ def monitor(
             service.run()
 
 
-def _load_drift(model: Model) -> DriftModel | None:
+def _load_drift(model: ModelCard) -> DriftModel | None:
     """Load what alarms about single devices are raised by, and say so where there is nothing."""
     from repstream.alarms.files import NUMBERS_FILE, load_drift
 

@@ -18,7 +18,6 @@ from repstream.errors import MessageError
 from repstream.kafka.records import decoded, reason_of
 from repstream.messages import messages
 from repstream.messages.messages import Alarm, LabelInterval, Prediction
-from repstream.recognition.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +29,13 @@ class Intake:
 
     Parameters
     ----------
-    model : Model
+    model : ModelCard
     settings : MonitorSettings
     metrics : MonitorMetrics
         Shows what comes in.
     """
 
-    def __init__(self, model: Model, settings: MonitorSettings, metrics: MonitorMetrics) -> None:
+    def __init__(self, model: ModelCard, settings: MonitorSettings, metrics: MonitorMetrics) -> None:
         self._model = model
         self._settings = settings
         self._metrics = metrics

@@ -43,7 +43,7 @@ from repstream.kafka.topics import ensure_topics
 from repstream.messages import fields, messages
 from repstream.messages.messages import Alarm, LabelInterval, Prediction
 from repstream.messages.topics import ALARMS, LABELS, LEDGER, PREDICTIONS
-from repstream.recognition.model import Model
+from repstream.recognition.card import ModelCard
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Monitor:
 
     Parameters
     ----------
-    model : Model
+    model : ModelCard
     connection : KafkaConnection
     settings : MonitorSettings
     worker : PassWorker
@@ -98,7 +98,7 @@ class Monitor:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelCard,
         connection: KafkaConnection,
         settings: MonitorSettings,
         worker: PassWorker,

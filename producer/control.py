@@ -26,11 +26,9 @@ from repstream.kafka.records import reason_of
 from repstream.kafka.topics import ensure_topics
 from repstream.messages.fields import encode
 from repstream.messages.messages import ControlCommand, ProducerStatus, decode_control
-from repstream.messages.topics import CONTROL
+from repstream.messages.topics import CONTROL, CONTROL_CONFIG
 
 log = logging.getLogger(__name__)
-
-TOPIC_CONFIG = {"retention.ms": "3600000"}
 
 SPEEDS = (0.1, 100.0)
 _STATUS_EVERY_S = 1.0
@@ -219,7 +217,7 @@ class Control:
                 self._stopping.wait(_RETRY_S)
 
     def _listen(self) -> None:
-        ensure_topics(self._connection, extra={CONTROL: TOPIC_CONFIG})
+        ensure_topics(self._connection, extra={CONTROL: CONTROL_CONFIG})
         consumer = self._connection.consumer(fetch_max_wait_ms=_POLL_MS)
         producer = self._connection.producer(linger_ms=0)
         try:

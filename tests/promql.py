@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from monitor.metrics import MonitorMetrics
 from predictor.metrics import PredictorMetrics
 from producer.metrics import ProducerMetrics
 from store.metrics import StoreMetrics
+from tests.tools import program
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMETHEUS = ROOT / "prometheus"
@@ -34,10 +34,8 @@ class Question:
 
 
 def tool(name: str) -> str:
-    """Find prometheus or promtool; a test without it fails."""
-    found = shutil.which(name)
-    assert found, f"{name} is not installed: apt-get install prometheus"
-    return found
+    """Find prometheus or promtool."""
+    return program(name, package="prometheus")
 
 
 def rules() -> Iterator[dict[str, Any]]:

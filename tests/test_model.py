@@ -24,17 +24,17 @@ from sklearn.preprocessing import StandardScaler
 
 from repstream.errors import FeatureError, ModelError
 from repstream.recognition import estimators
-from repstream.recognition.model import (
-    LIBRARIES,
+from repstream.recognition.card import (
     SHIPPED_CARDS,
     SHIPPED_DIR,
     available_models,
     card_digest,
     default_models_dir,
     find_model,
-    load_model,
+    load_card,
     sha256,
 )
+from repstream.recognition.model import LIBRARIES, load_model
 from repstream.recognition.scoring import score
 from repstream.recordings.spar import recordings
 from repstream.windows.cut import cut
@@ -179,7 +179,7 @@ def test_a_pickled_model_never_runs_from_a_folder_that_nobody_named(
     trap = tmp_path / "sprung"
     as_a_pickle(models, Trap(trap))
     monkeypatch.delenv("REPSTREAM_MODELS", raising=False)
-    monkeypatch.setattr("repstream.recognition.model.SHIPPED_DIR", models)
+    monkeypatch.setattr("repstream.recognition.card.SHIPPED_DIR", models)
     with pytest.raises(ModelError) as error:
         load_model("tiny")
     assert str(error.value) == (
@@ -200,7 +200,7 @@ def test_models_in_the_current_folder_are_not_run(
     (models / "tiny").rename(models / model)
     monkeypatch.chdir(tmp_path)
     # With its own model in the way of a stranger's, each would go on and on.
-    monkeypatch.setattr("repstream.recognition.model.SHIPPED_DIR", tmp_path / "release")
+    monkeypatch.setattr("repstream.recognition.card.SHIPPED_DIR", tmp_path / "release")
     line = command.format(file="spar/s01-left-ROW-1", out=tmp_path / "out.csv").split()
     assert failure(*line, "--model", model).startswith(f"there is no model {model!r} in {tmp_path / 'release'} (there")
     assert not trap.exists()
@@ -299,7 +299,7 @@ def test_a_model_in_the_place_of_the_shipped_one_is_refused(models: Path, monkey
     assert {"spar/1": card_digest(json.loads((SHIPPED / "spar" / "1" / "card.json").read_text()))} == SHIPPED_CARDS
     (models / "tiny").rename(models / "spar")
     assert load_model("spar", models).name == "tiny"  # in a folder of the user's own
-    monkeypatch.setattr("repstream.recognition.model.SHIPPED_DIR", models.resolve())
+    monkeypatch.setattr("repstream.recognition.card.SHIPPED_DIR", models.resolve())
     assert refused(models, "spar") == (
         f"{models / 'spar' / '1' / 'card.json'}: this is not the model that this release came with; fetch the release "
         "anew, or keep a model of your own under another name or in a folder given by --models-dir"
@@ -477,6 +477,21 @@ def test_a_service_with_the_shipped_model_does_not_wait_for_scikit_learn() -> No
         "load_model('spar').predict(numpy.zeros((1, 105)))\nassert 'sklearn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_who_needs_the_card_alone_needs_nothing_that_makes_classifiers() -> None:
+    code = (
+        "import sys\nfrom repstream.recognition.card import load_card\nload_card('spar').read_file('reference.parquet')\n"
+        "assert not {'sklearn', 'joblib', 'skops', 'scipy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_card_is_read_though_its_classifier_was_made_by_other_libraries(models: Path) -> None:
+    card = json.loads((models / "tiny" / "1" / "card.json").read_text())
+    change_card(models, libraries=card["libraries"] | {"scikit-learn": "0.1"})
+    assert load_card("tiny", models).id == "tiny/1"
+    assert "made with scikit-learn 0.1" in refused(models)
 
 
 @pytest.mark.parametrize(

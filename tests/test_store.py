@@ -37,6 +37,7 @@ from store.open import open_store, shown
 from tests.mongo_server import mongo_server
 from tests.postgres_server import postgres_server, programs
 from tests.support import cli, failure, success
+from tests.tools import not_checked
 
 T0 = 1_763_700_000.0
 
@@ -74,8 +75,8 @@ def postgres() -> Iterator[str]:
         with postgres_server(folder) as url:
             yield url
     else:
-        pytest.skip(
-            "NOT CHECKED on PostgreSQL: none is installed (apt-get install postgresql) or named by "
+        not_checked(
+            "PostgreSQL is not installed (apt-get install postgresql), nor one named by "
             "REPSTREAM_TEST_POSTGRES=postgresql://USER@HOST/DATABASE"
         )
 

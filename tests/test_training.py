@@ -14,7 +14,8 @@ from sklearn.naive_bayes import GaussianNB
 from repstream.errors import ModelError, RecordingError, RepstreamError, SettingsError
 from repstream.features.sets import feature_set
 from repstream.recognition import estimators
-from repstream.recognition.model import load_model, sha256
+from repstream.recognition.card import sha256
+from repstream.recognition.model import load_model
 from repstream.recordings.axes import SIDE_CODES
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import write_recording

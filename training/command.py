@@ -62,7 +62,7 @@ def train(
     as_json: JsonOutput = False,
 ) -> None:
     """Train a model on labelled recordings and write it with its card."""
-    from repstream.recognition.model import default_models_dir
+    from repstream.recognition.card import default_models_dir
     from repstream.recordings.catalogue import resolve
     from training.recipes import DEFAULT_RECIPE, find_recipe
     from training.train import next_version, split_subjects, without_labels

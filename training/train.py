@@ -18,15 +18,15 @@ from threadpoolctl import threadpool_limits
 from repstream.errors import ModelError, SettingsError
 from repstream.features.sets import feature_set
 from repstream.recognition import estimators
-from repstream.recognition.model import (
+from repstream.recognition.card import (
     CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
     available_models,
     card_digest,
-    installed_libraries,
     sha256,
 )
+from repstream.recognition.model import installed_libraries
 from repstream.recordings.axes import AXES
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import write_table

@@ -17,7 +17,7 @@ import numpy as np
 from monitor.drift import checks
 from monitor.drift.reference import Current, Reference, load_reference
 from monitor.drift.state import Table
-from repstream.recognition.model import Model
+from repstream.recognition.card import ModelCard
 from repstream.windows.truth import judged
 
 # Evidently's tests on more rows than this find differences that no one could feel, and take longer.
@@ -62,7 +62,7 @@ class PassWorker:
 
     Parameters
     ----------
-    model : Model
+    model : ModelCard
         Whose reference is compared with.
 
     Attributes
@@ -70,7 +70,7 @@ class PassWorker:
     reference : Reference
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelCard) -> None:
         self.reference = load_reference(model)
         self._pool = self._new_pool()
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from repstream.arrays import FloatArray, TextArray
 from repstream.errors import ModelError
-from repstream.recognition.model import REFERENCE_FILE, Model
+from repstream.recognition.card import REFERENCE_FILE, ModelCard
 
 _CURE = "fetch the model anew, or train it again: repstream train"
 
@@ -72,7 +72,7 @@ class Current:
         return len(self.features)
 
 
-def load_reference(model: Model) -> Reference:
+def load_reference(model: ModelCard) -> Reference:
     """Read the reference windows of a model.
 
     Raises

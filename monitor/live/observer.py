@@ -9,7 +9,6 @@ from monitor.live.drift import DriftHistory
 from monitor.live.feed import Feed
 from monitor.settings import MonitoringSettings
 from repstream.messages.messages import LabelInterval, Prediction
-from repstream.recognition.model import Model
 
 
 class LiveObserver:
@@ -17,7 +16,7 @@ class LiveObserver:
 
     Parameters
     ----------
-    model : Model
+    model : ModelCard
     settings : MonitoringSettings
 
     Attributes
@@ -26,7 +25,7 @@ class LiveObserver:
     drift : DriftHistory
     """
 
-    def __init__(self, model: Model, settings: MonitoringSettings) -> None:
+    def __init__(self, model: ModelCard, settings: MonitoringSettings) -> None:
         self.feed = Feed(model.labels, settings.label_share)
         self.drift = DriftHistory(model.features.names)
 

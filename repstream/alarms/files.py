@@ -20,7 +20,7 @@ from repstream.alarms.recogniser import SignalRecogniser, pack, unpack
 from repstream.alarms.sums import Calibration
 from repstream.arrays import FloatArray
 from repstream.errors import ModelError
-from repstream.recognition.model import Model
+from repstream.recognition.card import ModelCard
 
 NUMBERS_FILE, CARD_FILE = "drift.npz", "drift.json"
 
@@ -47,7 +47,7 @@ class DriftModel:
         return np.concatenate([faults, self.novelty.evidence(features)[:, None]], axis=1)
 
 
-def save_drift(drift: DriftModel, model: Model, card: dict[str, Any]) -> None:
+def save_drift(drift: DriftModel, model: ModelCard, card: dict[str, Any]) -> None:
     """Write the files into the model's folder; `card` says how it was made."""
     novelty, calibration = drift.novelty, drift.calibration
     data = pack(
@@ -69,7 +69,7 @@ def save_drift(drift: DriftModel, model: Model, card: dict[str, Any]) -> None:
     (model.folder / CARD_FILE).write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
 
 
-def load_drift(model: Model) -> DriftModel | None:
+def load_drift(model: ModelCard) -> DriftModel | None:
     """Read what belongs to a model; None where nothing was made for it.
 
     Raises

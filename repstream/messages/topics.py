@@ -10,6 +10,8 @@ CONTROL = "control"
 
 # Of topics that are not there yet, where nobody says how many.
 DEFAULT_PARTITIONS = 4
+# A command that is older than an hour is not obeyed by whoever starts now.
+CONTROL_CONFIG = {"retention.ms": "3600000"}
 
 # Consumer groups, where nobody names others.
 PREDICTOR_GROUP = "repstream-predictor"

@@ -41,7 +41,7 @@ ModelsDir = Annotated[
     Path | None,
     typer.Option(
         help="Folder of models, trusted to run code where a model in it is a pickle. "
-        "Default: models of the checkout, or beside the installed package.",
+        "Default: the models that came with this release.",
         envvar="REPSTREAM_MODELS",
         show_default=False,
     ),

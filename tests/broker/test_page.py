@@ -13,7 +13,7 @@ from subprocess import Popen
 import pytest
 from playwright.sync_api import Browser, Page
 
-from demo.screenshots import DESK, PHONE, chromium, opened
+from demo.screenshots import CHROMIUMS, DESK, PHONE, chromium, opened
 from repstream.broker.broker import EmbeddedBroker
 from repstream.messages import messages, topics
 from repstream.processes.ports import free_port
@@ -29,6 +29,7 @@ from tests.broker.services import (
     wait_until,
 )
 from tests.support import rows_of, spar_named, write_csv
+from tests.tools import program
 
 AXE = Path(__file__).resolve().parents[1] / "data" / "axe" / "axe.min.js"
 VIEWS = ("everyone", "wearer/left-1", "drift", "break", "upload")
@@ -104,6 +105,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    program(*CHROMIUMS, package="chromium")
     with chromium() as running:
         yield running
 

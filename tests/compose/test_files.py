@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import http.server
 import re
+import shlex
 import stat
 import subprocess
 import sys
 import threading
-import tomllib
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +19,7 @@ import yaml
 from deploy import env, packages
 from tests.compose.engine import ROOT, services
 from tests.promql import PROMETHEUS
+from tests.test_layers import imported, sources
 
 SECRETS = {"GRAFANA_PASSWORD", "REPSTREAM_TOKEN", "MONGO_PASSWORD", "MONGO_ROOT_PASSWORD"}
 OURS = {"topics", "producer", "crowd", "predictor", "store", "tools", "monitor"}
@@ -59,15 +60,31 @@ def test_a_package_that_the_lock_lacks_stops_the_build() -> None:
         packages.requirements(["numpy"], "rich==1 \\\n    --hash=sha256:00\n")
 
 
-def test_the_images_hold_all_packages_of_ours_and_get_nothing_that_is_not_named() -> None:
-    dockerfile = text_of("Dockerfile")
-    copied = set(re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.M))
+def images() -> dict[str, set[str]]:
+    """Return the packages of ours that each image holds, as the Dockerfile copies them."""
+    (services, common) = re.search(
+        r"for service in (.+); do .*?cp -r (.+?) \$service", text_of("Dockerfile"), re.S
+    ).groups()  # type: ignore[union-attr]
+    return {words.split()[0]: {*words.split(), *common.split()} for words in shlex.split(services)}
+
+
+def test_an_image_gets_nothing_that_is_not_named() -> None:
+    copied = set(re.findall(r"^COPY (?!--from)(.+) \S+$", text_of("Dockerfile"), re.M))
     sources = {source for line in copied for source in line.split()}
-    patterns = tomllib.loads(text_of("pyproject.toml"))["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert {pattern.rstrip("*") for pattern in patterns} <= sources
     let_in = {line[1:] for line in text_of(".dockerignore").splitlines() if line.startswith("!")}
     assert let_in == sources
     assert all((ROOT / source).exists() for source in sources)
+    assert set().union(*images().values()) <= sources
+
+
+@pytest.mark.parametrize("image", ["producer", "predictor", "store", "monitor"])
+def test_an_image_holds_all_of_ours_that_anything_in_it_imports(image: str) -> None:
+    held = images()[image]
+    for package in held:
+        for file in sources(package):
+            for name in imported(file):
+                root = name.split(".")[0]
+                assert root in held or not (ROOT / root / "__init__.py").exists(), f"{file}: {name}"
 
 
 def test_no_address_of_a_registry_stands_in_what_builds_the_images() -> None:
