@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -111,42 +110,6 @@ class TargetDrift:
     rows: int
     labels: Drift | None
     confidence: Drift | None
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """One label's scores, 0–1; None where nothing is there to divide by."""
-
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    support: int
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Answers against the truth.
-
-    Attributes
-    ----------
-    enough : bool
-        False for fewer than the least number of rows; the numbers are exact all the same.
-    rows : int
-    accuracy : float or None
-        None without rows.
-    labels : tuple of str
-        The given ones in their order, then any others that occur, sorted.
-    by_label : mapping of str to LabelScore
-    confusion : tuple of tuple of int
-        Windows by truth (row) and answer (column), both in the order of `labels`.
-    """
-
-    enough: bool
-    rows: int
-    accuracy: float | None
-    labels: tuple[str, ...]
-    by_label: Mapping[str, LabelScore]
-    confusion: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -276,50 +239,6 @@ def target_drift(
     )
 
 
-def classification(
-    labels: Sequence[str], truth: TextArray, predicted: TextArray, *, min_rows: int = MIN_ROWS
-) -> Classification:
-    """Score answers whose truth is known.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        The model's; others that occur are added after them.
-    truth, predicted : ndarray of str, shape (n_rows,)
-    min_rows : int
-
-    Raises
-    ------
-    FeatureError
-        Where the two differ in length.
-    """
-    if len(truth) != len(predicted):
-        raise FeatureError(f"there are {len(predicted)} predictions, but {len(truth)} true labels")
-    pairs = [(str(t), str(p)) for t, p in zip(truth, predicted, strict=True)]
-    order = (*labels, *sorted({x for pair in pairs for x in pair} - set(labels)))
-    at = {label: i for i, label in enumerate(order)}
-    confusion = np.zeros((len(order), len(order)), dtype=np.int64)
-    for true, answer in pairs:
-        confusion[at[true], at[answer]] += 1
-    right, support, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    return Classification(
-        enough=len(pairs) >= min_rows,
-        rows=len(pairs),
-        accuracy=_ratio(right.sum(), len(pairs)),
-        labels=order,
-        by_label={
-            label: LabelScore(
-                precision=_ratio(right[i], answered[i]),
-                recall=_ratio(right[i], support[i]),
-                f1=_ratio(2 * right[i], support[i] + answered[i]),
-                support=int(support[i]),
-            )
-            for label, i in at.items()
-        },
-        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-    )
-
-
 def estimated_accuracy(confidences: FloatArray, *, min_rows: int = MIN_ROWS) -> AccuracyEstimate:
     """Estimate the accuracy by the mean confidence; an estimate, not a measurement.
 
@@ -343,10 +262,6 @@ def estimated_accuracy(confidences: FloatArray, *, min_rows: int = MIN_ROWS) -> 
     if rows < max(min_rows, 1):
         return AccuracyEstimate(enough=False, rows=rows, accuracy=None)
     return AccuracyEstimate(enough=True, rows=rows, accuracy=float(np.mean(confidences)))
-
-
-def _ratio(part: Any, whole: Any) -> float | None:
-    return float(part) / float(whole) if whole else None
 
 
 def _check(values: FloatArray, shape: tuple[int, ...], what: str) -> None:

@@ -53,6 +53,28 @@ def resolve(names: Sequence[str]) -> list[Recording]:
     return list(seen.values())
 
 
+def load_recordings(*names: str | Path) -> list[Recording]:
+    """Load recordings by name, pattern, file or folder; see `resolve`.
+
+    Parameters
+    ----------
+    *names : str or Path
+        Names of the catalogue, patterns of names, files, or folders of files.
+
+    Raises
+    ------
+    RecordingError
+        As `resolve`.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> [recording.name for recording in repstream.load_recordings("spar/s08-left-[AR]*")]
+    ['spar/s08-left-ABD-1', 'spar/s08-left-ROW-1']
+    """
+    return resolve([str(name) for name in names])
+
+
 def _resolve_one(name: str) -> list[Recording]:
     path = Path(name)
     if path.is_dir() and not name.startswith(_SPAR_PREFIX):

@@ -72,12 +72,12 @@ class SourceFormat:
                 raise RecordingError(f"{unit!r} is no {what}; choose one of {', '.join(known)}")
 
 
-def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
+def read_recording(path: Path | str, source: SourceFormat | None = None) -> Recording:
     """Read one recording from a CSV or Parquet file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
     source : SourceFormat, optional
         None reads the canonical form.
 
@@ -86,6 +86,7 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
     RecordingError
         Naming file, row, value and cure.
     """
+    path = Path(path)
     foreign = source is not None
     source = source or SourceFormat()
     table, metadata = _read_table(path, source)
