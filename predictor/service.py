@@ -381,7 +381,7 @@ class Predictor:
         held = self._assigned[tp]
         log.warning(
             "%s: goes on with %s, not %s, from offset %d; with another hop, sessions that are under way number "
-            "their windows from the epoch (docs/failures.md)",
+            "their windows from the epoch (docs/explanation/failures.md)",
             tp,
             self._engine.shape,
             former,
