@@ -125,7 +125,7 @@ def classification(
         Where the two differ in length.
     """
     if len(truth) != len(predicted):
-        raise FeatureError(f"there are {len(predicted)} predictions, but {len(truth)} true labels")
+        raise FeatureError(f"there are {len(predicted)} predictions, but {len(truth)} truths")
     pairs = [(str(t), str(p)) for t, p in zip(truth, predicted, strict=True)]
     order = (*labels, *sorted({x for pair in pairs for x in pair} - set(labels)))
     at = {label: i for i, label in enumerate(order)}
