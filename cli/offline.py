@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from repstream.service.options import DEFAULT_MODEL, Hop, ModelName, ModelsDir, RecordingNames
+from repstream.service.options import DEFAULT_MODEL, Hop, JsonOutput, ModelName, ModelsDir, RecordingNames
 
 Table = Annotated[Path, typer.Option("--out", help="The table to write, .csv or .parquet.", show_default=False)]
 
@@ -27,6 +28,7 @@ def features(
     ] = None,
     window: Annotated[int, typer.Option(min=1, help="Samples a window, at 50 Hz.", envvar="REPSTREAM_WINDOW")] = 151,
     hop: Annotated[int, typer.Option(min=1, help="Samples from one window's start to the next, at 50 Hz.")] = 151,
+    as_json: JsonOutput = False,
 ) -> None:
     """Write the features of recordings, one row a window."""
     from repstream.features.sets import DEFAULT_FEATURE_SET
@@ -38,9 +40,10 @@ def features(
     check_ending(out)
     chosen = find(feature_set or DEFAULT_FEATURE_SET)
     chosen.check_window(window)
-    table = feature_table(resolve(recordings), chosen, window, hop)
+    found = resolve(recordings)
+    table = feature_table(found, chosen, window, hop)
     write_table(table, out)
-    _report(len(table["index"]), out, window)
+    _report(out, len(found), len(table["index"]), window, as_json)
 
 
 def score(
@@ -49,6 +52,7 @@ def score(
     model: ModelName = DEFAULT_MODEL,
     models_dir: ModelsDir = None,
     hop: Hop = None,
+    as_json: JsonOutput = False,
 ) -> None:
     """Write the predictions of recordings, one row a window: what the stream would predict."""
     from repstream.recognition.model import load_model
@@ -58,17 +62,20 @@ def score(
 
     check_ending(out)
     loaded = load_model(model, models_dir)
-    table = score_table(resolve(recordings), loaded, hop)
+    found = resolve(recordings)
+    table = score_table(found, loaded, hop)
     write_table(table, out)
-    _report(len(table["index"]), out, loaded.window)
+    _report(out, len(found), len(table["index"]), loaded.window, as_json)
 
 
-def _report(n_windows: int, out: Path, window: int) -> None:
+def _report(out: Path, n_recordings: int, n_windows: int, window: int, as_json: bool) -> None:
     if n_windows:
         typer.echo(f"{out}: {n_windows} windows", err=True)
     else:
         typer.echo(
-            f"{out}: no windows; a window is {window} samples ({window / 50:.2f} s), and no recording holds so many "
+            f"{out}: no windows; a window is {window} samples ({window / 50:.2f} s), and no recording holds that many "
             "without a gap",
             err=True,
         )
+    if as_json:
+        typer.echo(json.dumps({"table": str(out), "recordings": n_recordings, "windows": n_windows}))

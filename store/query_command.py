@@ -99,6 +99,7 @@ def predictions(
         Format | None,
         typer.Option("--format", help="Default: by the ending of --out, else a table.", show_default=False),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="The file to write. Default: standard output.", show_default=False)
     ] = None,
@@ -117,7 +118,9 @@ def predictions(
 
     if alarms and (session is not None or exercise is not None):
         raise typer.BadParameter("alarms are of devices; leave --session and --exercise out")
-    chosen = format_ or _format_of(out)
+    if as_json and format_ not in (None, Format.JSON):
+        raise typer.BadParameter(f"--json and --format {format_} exclude each other; leave one out")
+    chosen = Format.JSON if as_json else format_ or _format_of(out)
     newest = limit or (_TABLE_ROWS if chosen is Format.TABLE else None)
     with contextlib.closing(open_store(url)) as store, _output(out) as file:
         if alarms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -138,13 +139,24 @@ def test_times_are_those_of_the_files_own_clock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["score", "features"])
+def test_a_machine_is_told_what_was_written_on_stdout(tmp_path: Path, command: str) -> None:
+    out = tmp_path / "t.csv"
+    outcome = success(command, NAME, unlabelled(tmp_path, n=100), "--out", out, "--json")
+    assert json.loads(outcome.out) == {
+        "table": str(out),
+        "recordings": 2,
+        "windows": len(out.read_text().splitlines()) - 1,
+    }
+
+
+@pytest.mark.parametrize("command", ["score", "features"])
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_no_window_is_an_empty_table_and_said(tmp_path: Path, command: str, ending: str) -> None:
     file = unlabelled(tmp_path, n=100)
     out = tmp_path / f"t.{ending}"
     outcome = success(command, file, "--out", out)
     assert outcome.err == (
-        f"{out}: no windows; a window is 151 samples (3.02 s), and no recording holds so many without a gap\n"
+        f"{out}: no windows; a window is 151 samples (3.02 s), and no recording holds that many without a gap\n"
     )
     assert outcome.out == ""
     assert out.stat().st_size > 0

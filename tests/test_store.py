@@ -751,8 +751,15 @@ def test_no_cell_of_a_csv_is_a_formula_unless_asked_for_as_it_is(hostile: str) -
 
 
 def test_an_empty_answer_is_said_to_be_one_and_is_still_readable(filled: str) -> None:
-    outcome = success("predictions", "--store", filled, "--device", "none", "--format", "json")
+    outcome = success("predictions", "--store", filled, "--device", "none", "--json")
     assert (json.loads(outcome.out), outcome.err) == ([], "no prediction fits\n")
+
+
+def test_json_is_asked_for_as_everywhere(filled: str) -> None:
+    assert success("predictions", "--store", filled, "--json") == success(
+        "predictions", "--store", filled, "--format", "json"
+    )
+    assert "leave one out" in cli("predictions", "--store", filled, "--json", "--format", "csv").err
 
 
 def test_a_store_that_is_not_there_is_one_line_and_is_not_made(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.broker
 
 # Programs started here find the same code as this one does, installed or not.
 SETTINGS = ("server.properties", "log4j2.properties", "lock", "bootstrap.checkpoint", "meta.properties")  # no secrets
-ENV = {**os.environ, "PYTHONPATH": str(Path(embedded_jars.__file__).parents[1])}
+ENV = {**os.environ, "PYTHONPATH": str(Path(embedded_jars.__file__).parents[2])}
 CLI = [sys.executable, "-c", "from cli.app import main; main()", "broker"]
 
 

@@ -102,7 +102,7 @@ def test_services_are_asked_for_their_health_on_the_port_that_their_image_opens(
 
 @pytest.mark.parametrize("folder", BUILT)
 def test_every_setting_is_one_that_a_command_reads(folder: str) -> None:
-    known = set(re.findall(r"REPSTREAM_[A-Z_]+", (ROOT / "repstream" / "kafka.py").read_text("utf-8")))
+    known = set(re.findall(r"REPSTREAM_[A-Z_]+", (ROOT / "repstream" / "kafka" / "connection.py").read_text("utf-8")))
     known |= {"REPSTREAM_LOG_LEVEL"}
     for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
         known |= {p.envvar for p in command.params if isinstance(getattr(p, "envvar", None), str)}
