@@ -200,6 +200,13 @@ def load_model(spec: str, models_dir: Path | None = None, *, predicts: bool = Tr
     ------
     ModelError
         Where it is missing, incomplete, altered, a pickle that may not run, or made by other library versions.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> model = repstream.load_model("spar/1")
+    >>> model.labels, model.window, model.hop
+    (('ABD', 'ER', 'FEL', 'IR', 'PEN', 'ROW', 'TRAP'), 151, 25)
     """
     folder = find_model(spec, models_dir or default_models_dir())
     card = _read_card(folder)

@@ -26,9 +26,25 @@ Columns = dict[str, AnyArray | list[Any]]
 
 
 def feature_table(recordings: Sequence[Recording], features: FeatureSet, window: int, hop: int) -> Columns:
-    """One row a window: ``recording, index, start, end, label?, <features…>``.
+    """Compute a table of features: one row per window, ``recording, index, start, end, label?, <features…>``.
 
-    The label column is there where any recording has labels.
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        At least one. The column of labels is there where any of them has labels.
+    features : FeatureSet
+    window, hop : int
+        Samples of the 50 Hz grid.
+
+    Returns
+    -------
+    dict of str to array or list
+        Columns of equal length, in the order above.
+
+    Raises
+    ------
+    FeatureError
+        Where windows are too short for the features.
     """
     parts = [(r, cut(r, window, hop)) for r in recordings]
     table = _window_columns(parts)
@@ -116,7 +132,21 @@ def score(recording: Recording, model: Model, hop: int | None = None) -> Scores:
 
 
 def score_table(recordings: Sequence[Recording], model: Model, hop: int | None = None) -> Columns:
-    """One row a window: ``id, recording, index, start, end, label, confidence, truth?, p_<label>…``."""
+    """Predict many recordings: one row per window, as ``repstream score`` writes it.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        At least one. The column of truths is there where any of them has labels.
+    model : Model
+    hop : int, optional
+        Samples of the 50 Hz grid from one window's start to the next. Default: the model's.
+
+    Returns
+    -------
+    dict of str to array or list
+        ``id, recording, index, start, end, label, confidence, truth?, p_<label>…``, of equal length.
+    """
     return _score_columns([score(r, model, hop) for r in recordings])
 
 

@@ -15,7 +15,19 @@ _SPAR_PREFIX = "spar/"
 
 
 def catalogue() -> list[Recording]:
-    """All recordings that have a name of their own."""
+    """Return all recordings that have a name of their own.
+
+    Raises
+    ------
+    RecordingError
+        Where the package that they come with is not installed.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> len(repstream.catalogue()), repstream.catalogue()[0].name
+    (140, 'spar/s01-left-ABD-1')
+    """
     return list(spar.recordings())
 
 
