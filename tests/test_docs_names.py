@@ -315,3 +315,60 @@ def test_anchors_of_links_within_the_documentation_exist() -> None:
         for target, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
             there = (page.parent / target) if target else page
             assert anchor in slugs_of(there), f"{page.name}: {target}#{anchor}"
+
+
+def test_defaults_told_in_words_are_those_of_the_options() -> None:
+    defaults: dict[str, set[float]] = {}
+    for command in COMMANDS.values():
+        for option in options_of(command):
+            if isinstance(option.default, int | float):
+                defaults.setdefault(option.opts[0], set()).add(float(option.default))
+    told = [
+        (page.name, option, float(number.replace(",", "")) * (60 if unit == "min" else 1))
+        for page in PAGES
+        if page.name != "CHANGELOG.md"
+        for option, number, unit in re.findall(
+            r"`(--[a-z-]+)`(?: messages)?\s\(([\d,.]+)\s?(s|min)?\b", page.read_text(encoding="utf-8")
+        )
+    ]
+    assert len(told) > 5
+    assert [one for one in told if one[2] not in defaults[one[1]]] == []
+
+
+def test_labels_of_metrics_that_are_mentioned_exist() -> None:
+    there = {name: set(metric._labelnames) for service in SERVICES for name, metric in metrics_of(service).items()}
+    for code in codes():
+        for name, labels in re.findall(r"\b([a-z0-9_]+)\{([a-z]+(?:=\"[^\"]*\")?(?:,[a-z]+)*)\}", code.text):
+            said = {label.split("=")[0] for label in labels.split(",")}
+            assert said <= there[name.removeprefix(PREFIX)], str(code)
+
+
+def test_services_of_compose_that_are_mentioned_exist() -> None:
+    services = set(re.findall(r"^  ([a-z]+):$", text_of("docker-compose.yml").split("\nservices:")[1], re.M))
+    asked = [
+        (code, name)
+        for code in codes()
+        for name in re.findall(r"docker compose (?:up -d|exec|logs -f|logs --tail \d+|ps) ([a-z]+)", code.text)
+    ]
+    assert len(asked) > 5
+    assert [f"{code} ({name})" for code, name in asked if name not in services] == []
+
+
+def test_every_other_name_with_an_underscore_stands_in_the_code() -> None:
+    """Fields, keys of JSON, functions: whatever is named like one."""
+    files = [*sources(), "docker-compose.yml", "pyproject.toml", "models/spar/1/card.json"]
+    files += [
+        f.relative_to(ROOT).as_posix()
+        for pattern in ("deploy/**/*.y*ml", "prometheus/**/*.yml")
+        for f in ROOT.glob(pattern)
+    ]
+    words = set(
+        re.findall(r"[a-z0-9_]+", "\n".join(text_of(file) for file in files if file != "tests/test_docs_names.py"))
+    )
+    wrong = {
+        str(code)
+        for code in codes()
+        if not code.is_block and re.fullmatch(r"(?!test_)[a-z][a-z0-9]*(_[a-z0-9]+)+", code.text)
+        if not {code.text, f"{PREFIX}{code.text}", code.text.removesuffix("_total")} & words
+    }
+    assert wrong == set()
