@@ -1,4 +1,8 @@
-"""What MkDocs calls while it builds the site: adds the pages that are made from code, and mends links that leave docs/."""
+"""What MkDocs calls while it builds the site.
+
+Adds the pages that are made from the code, mends links that leave docs/, and refuses a site that would load anything
+from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -23,6 +28,12 @@ FROM_ROOT = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
+
+
+# What a browser fetches by itself, unlike a link.
+_FETCHED = re.compile(
+    r"""<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//[^"'\s>]+|url\(["']?https?:"""
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -64,3 +75,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"`{path}`" if text == posixpath.basename(path) else text
 
     return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)", mended, markdown)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Look for anything that a page would load from another host.
+
+    Raises
+    ------
+    PluginError
+        Naming page and address.
+    """
+    site = Path(config.site_dir)
+    for file in [*site.rglob("*.html"), *site.rglob("*.css")]:
+        if found := _FETCHED.search(file.read_text(encoding="utf-8")):
+            raise PluginError(f"{file.relative_to(site)} loads something from elsewhere: {found[0]}")
