@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from repstream.features.sets import feature_set as feature_set
     from repstream.recognition.classification import Classification as Classification
     from repstream.recognition.classification import LabelScore as LabelScore
-    from repstream.recognition.classification import evaluate as evaluate
+    from repstream.recognition.evaluation import evaluate as evaluate
     from repstream.recognition.model import Model as Model
     from repstream.recognition.model import load_model as load_model
     from repstream.recognition.scoring import Scores as Scores
@@ -87,7 +87,7 @@ _WHERE = {
     "WindowSet": "repstream.windows.cut",
     "catalogue": "repstream.recordings.catalogue",
     "cut_windows": "repstream.windows.cut:cut",
-    "evaluate": "repstream.recognition.classification",
+    "evaluate": "repstream.recognition.evaluation",
     "feature_set": "repstream.features.sets",
     "feature_table": "repstream.recognition.scoring",
     "load_model": "repstream.recognition.model",
