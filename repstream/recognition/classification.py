@@ -5,9 +5,9 @@ One definition for the monitor's metrics and for `repstream.recognition.evaluati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -72,30 +72,27 @@ def classification(
     """
     if len(truth) != len(predicted):
         raise FeatureError(f"there are {len(predicted)} predictions, but {len(truth)} truths")
-    pairs = [(str(t), str(p)) for t, p in zip(truth, predicted, strict=True)]
-    order = (*labels, *sorted({x for pair in pairs for x in pair} - set(labels)))
-    at = {label: i for i, label in enumerate(order)}
-    confusion = np.zeros((len(order), len(order)), dtype=np.int64)
-    for true, answer in pairs:
-        confusion[at[true], at[answer]] += 1
-    right, support, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    order = (*labels, *sorted({*truth.tolist(), *predicted.tolist()} - set(labels)))
+    if not len(truth):
+        nothing = LabelScore(None, None, None, 0)
+        none = tuple(0 for _ in order)
+        return Classification(min_rows <= 0, 0, None, order, dict.fromkeys(order, nothing), tuple(none for _ in order))
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+    scores = precision_recall_fscore_support(truth, predicted, labels=order, zero_division=np.nan)
     return Classification(
-        enough=len(pairs) >= min_rows,
-        rows=len(pairs),
-        accuracy=_ratio(right.sum(), len(pairs)),
+        enough=len(truth) >= min_rows,
+        rows=len(truth),
+        accuracy=float(accuracy_score(truth, predicted)),
         labels=order,
         by_label={
-            label: LabelScore(
-                precision=_ratio(right[i], answered[i]),
-                recall=_ratio(right[i], support[i]),
-                f1=_ratio(2 * right[i], support[i] + answered[i]),
-                support=int(support[i]),
-            )
-            for label, i in at.items()
+            label: LabelScore(_known(precision), _known(recall), _known(f1), int(support))
+            for label, precision, recall, f1, support in zip(order, *scores, strict=True)
         },
-        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        confusion=tuple(map(tuple, confusion_matrix(truth, predicted, labels=order).tolist())),
     )
 
 
-def _ratio(part: Any, whole: Any) -> float | None:
-    return float(part) / float(whole) if whole else None
+def _known(score: float) -> float | None:
+    """Return a score, None where there was nothing to divide by."""
+    return None if math.isnan(score) else float(score)
