@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-compose lint types format bench dashboards env lock clean
+.PHONY: help setup demo test test-unit test-compose lint types format bench dashboards docs reference env lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ bench: setup ## Measure: cost per packet, wearers per core, latency, recovery (a
 
 dashboards: setup ## Write Grafana's dashboards anew
 	$(BIN)/python -m grafana.generate
+
+docs: setup ## Build the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+reference: setup ## Write the tables of topics and metrics in docs/ anew
+	$(BIN)/python -m docs.generate
 
 env: ## Make .env, the settings of docker compose, with passwords of its own
 	$(PYTHON) deploy/env.py

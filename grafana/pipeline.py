@@ -167,7 +167,7 @@ def panels() -> Iterator[Panel | str]:
     yield "What is wrong with what comes in"
     yield lines(
         "Packets rejected, by reason",
-        "Packets that cannot be read; docs/messages.md explains the reasons.",
+        "Packets that cannot be read; docs/reference/messages.md explains the reasons.",
         [Query(rate("repstream_packets_rejected_total", "reason") + " > 0", "{{reason}}")],
         units.PacketsPerSecond,
         8,

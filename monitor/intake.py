@@ -18,6 +18,7 @@ from repstream.errors import MessageError
 from repstream.kafka.records import decoded, reason_of
 from repstream.messages import messages
 from repstream.messages.messages import Alarm, LabelInterval, Prediction
+from repstream.recognition.card import ModelCard
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The predictor's metrics, on a registry that the caller gives; names as in docs/metrics.md."""
+"""The predictor's metrics, on a registry that the caller gives; names as in docs/reference/metrics.md."""
 
 from __future__ import annotations
 

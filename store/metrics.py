@@ -1,4 +1,4 @@
-"""The store's metrics, on a registry that the caller gives; names as in docs/store.md."""
+"""The store's metrics, on a registry that the caller gives; names as in docs/how-to/store.md."""
 
 from __future__ import annotations
 

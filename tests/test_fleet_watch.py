@@ -12,6 +12,7 @@ from monitor.alarms.fleet import ACCURACY_DROP, FleetWatch
 from monitor.drift import checks
 from monitor.drift.passes import PassResult
 from repstream.messages.messages import Alarm, AlarmCause
+from repstream.recognition.classification import Classification
 from tests.test_alarm_book import alarm
 
 USUAL = 0.9
@@ -37,7 +38,7 @@ def passed(
         labelled=labelled,
         data=data,
         target=checks.TargetDrift(enough, 100, labels if enough else None, None),
-        classification=checks.Classification(True, labelled, accuracy, (), {}, ()),
+        classification=Classification(True, labelled, accuracy, (), {}, ()),
         estimate=checks.AccuracyEstimate(True, 100, 0.8),
         seconds=0.1,
         made_s=0.0,

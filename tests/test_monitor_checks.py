@@ -20,6 +20,7 @@ from scipy.stats import wasserstein_distance
 from monitor.drift import checks
 from monitor.drift.reference import Current, Reference, load_reference, read_reference
 from repstream.errors import FeatureError, ModelError
+from repstream.recognition.classification import LabelScore, classification
 from repstream.recognition.model import Model, load_model
 from repstream.recognition.scoring import score
 from repstream.recordings.recording import Recording
@@ -276,16 +277,16 @@ def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
 def test_classification_by_hand() -> None:
     truth = np.array(["A", "A", "A", "B", "B", "X"])
     answers = np.array(["A", "A", "B", "B", "A", "A"])
-    found = checks.classification(("A", "B", "C"), truth, answers)
+    found = classification(("A", "B", "C"), truth, answers, min_rows=checks.MIN_ROWS)
     assert found.labels == ("A", "B", "C", "X")
     assert found.confusion == ((2, 1, 0, 0), (1, 1, 0, 0), (0, 0, 0, 0), (1, 0, 0, 0))
     assert found.accuracy == 0.5
-    assert found.by_label["A"] == checks.LabelScore(2 / 4, 2 / 3, 4 / 7, 3)
-    assert found.by_label["B"] == checks.LabelScore(1 / 2, 1 / 2, 2 / 4, 2)
-    assert found.by_label["C"] == checks.LabelScore(None, None, None, 0)
-    assert found.by_label["X"] == checks.LabelScore(None, 0.0, 0.0, 1)
+    assert found.by_label["A"] == LabelScore(2 / 4, 2 / 3, 4 / 7, 3)
+    assert found.by_label["B"] == LabelScore(1 / 2, 1 / 2, 2 / 4, 2)
+    assert found.by_label["C"] == LabelScore(None, None, None, 0)
+    assert found.by_label["X"] == LabelScore(None, 0.0, 0.0, 1)
     assert (found.rows, found.enough) == (6, False)
-    nothing = checks.classification(("A",), np.array([], dtype=str), np.array([], dtype=str))
+    nothing = classification(("A",), np.array([], dtype=str), np.array([], dtype=str))
     assert (nothing.accuracy, nothing.rows, nothing.confusion) == (None, 0, ((0,),))
 
 
@@ -295,7 +296,7 @@ def test_classification_is_that_of_evidently() -> None:
     from evidently.metrics import Accuracy, F1ByLabel, PrecisionByLabel, RecallByLabel
 
     now = held_out()
-    found = checks.classification(model().labels, now.label, now.prediction)
+    found = classification(model().labels, now.label, now.prediction, min_rows=checks.MIN_ROWS)
     frame = pd.DataFrame({"target": now.label.astype(object), "prediction": now.prediction.astype(object)})
     metrics = evidently_run(
         [Accuracy(), F1ByLabel(), PrecisionByLabel(), RecallByLabel()],
@@ -314,7 +315,7 @@ def test_classification_is_that_of_evidently() -> None:
 def test_estimated_accuracy_is_near_the_truth_on_held_out_people() -> None:
     def both(now: Current) -> tuple[float, float]:
         estimate = checks.estimated_accuracy(now.confidence).accuracy
-        truth = checks.classification(model().labels, now.label, now.prediction).accuracy
+        truth = classification(model().labels, now.label, now.prediction).accuracy
         assert estimate is not None
         assert truth is not None
         return estimate, truth

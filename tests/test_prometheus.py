@@ -218,7 +218,7 @@ def test_grafana_finds_prometheus_and_the_dashboards_when_it_starts() -> None:
 
 
 def test_the_documentation_counts_the_alerts_and_names_the_dashboards() -> None:
-    page = (ROOT / "docs/dashboards.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/dashboards.md").read_text(encoding="utf-8")
     assert f"and {len(alerts())} alerts" in page
     for board in dashboards().values():
         assert f"| {board['title']} | {board['description']} |" in page

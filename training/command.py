@@ -51,7 +51,8 @@ def train(
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="How; see docs/model.md. Default: logistic.", envvar="REPSTREAM_RECIPE")
+        str | None,
+        typer.Option(help="How; see docs/explanation/model.md. Default: logistic.", envvar="REPSTREAM_RECIPE"),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name.")] = DEFAULT_MODEL,
     version: Annotated[str | None, typer.Option(help="Its version. Default: one more than the newest.")] = None,

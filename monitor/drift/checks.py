@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,42 +110,6 @@ class TargetDrift:
     rows: int
     labels: Drift | None
     confidence: Drift | None
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """One label's scores, 0–1; None where nothing is there to divide by."""
-
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    support: int
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Answers against the truth.
-
-    Attributes
-    ----------
-    enough : bool
-        False for fewer than the least number of rows; the numbers are exact all the same.
-    rows : int
-    accuracy : float or None
-        None without rows.
-    labels : tuple of str
-        The given ones in their order, then any others that occur, sorted.
-    by_label : mapping of str to LabelScore
-    confusion : tuple of tuple of int
-        Windows by truth (row) and answer (column), both in the order of `labels`.
-    """
-
-    enough: bool
-    rows: int
-    accuracy: float | None
-    labels: tuple[str, ...]
-    by_label: Mapping[str, LabelScore]
-    confusion: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -275,46 +239,6 @@ def target_drift(
     )
 
 
-def classification(
-    labels: Sequence[str], truth: TextArray, predicted: TextArray, *, min_rows: int = MIN_ROWS
-) -> Classification:
-    """Score answers whose truth is known.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        The model's; others that occur are added after them.
-    truth, predicted : ndarray of str, shape (n_rows,)
-    min_rows : int
-
-    Raises
-    ------
-    FeatureError
-        Where the two differ in length.
-    """
-    if len(truth) != len(predicted):
-        raise FeatureError(f"there are {len(predicted)} predictions, but {len(truth)} true labels")
-    order = (*labels, *sorted({*truth.tolist(), *predicted.tolist()} - set(labels)))
-    if not len(truth):
-        nothing = LabelScore(None, None, None, 0)
-        none = tuple(0 for _ in order)
-        return Classification(min_rows <= 0, 0, None, order, dict.fromkeys(order, nothing), tuple(none for _ in order))
-    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
-
-    scores = precision_recall_fscore_support(truth, predicted, labels=order, zero_division=np.nan)
-    return Classification(
-        enough=len(truth) >= min_rows,
-        rows=len(truth),
-        accuracy=float(accuracy_score(truth, predicted)),
-        labels=order,
-        by_label={
-            label: LabelScore(_known(precision), _known(recall), _known(f1), int(support))
-            for label, precision, recall, f1, support in zip(order, *scores, strict=True)
-        },
-        confusion=tuple(map(tuple, confusion_matrix(truth, predicted, labels=order).tolist())),
-    )
-
-
 def estimated_accuracy(confidences: FloatArray, *, min_rows: int = MIN_ROWS) -> AccuracyEstimate:
     """Estimate the accuracy by the mean confidence; an estimate, not a measurement.
 
@@ -338,11 +262,6 @@ def estimated_accuracy(confidences: FloatArray, *, min_rows: int = MIN_ROWS) -> 
     if rows < max(min_rows, 1):
         return AccuracyEstimate(enough=False, rows=rows, accuracy=None)
     return AccuracyEstimate(enough=True, rows=rows, accuracy=float(np.mean(confidences)))
-
-
-def _known(score: float) -> float | None:
-    """Return a score, None where there was nothing to divide by."""
-    return None if math.isnan(score) else float(score)
 
 
 def _check(values: FloatArray, shape: tuple[int, ...], what: str) -> None:

@@ -18,6 +18,7 @@ from monitor.drift import checks
 from monitor.drift.reference import Current, Reference, load_reference
 from monitor.drift.state import Table
 from repstream.recognition.card import ModelCard
+from repstream.recognition.classification import Classification, classification
 from repstream.windows.truth import judged
 
 # Evidently's tests on more rows than this find differences that no one could feel, and take longer.
@@ -51,7 +52,7 @@ class PassResult:
     labelled: int
     data: checks.DataDrift
     target: checks.TargetDrift
-    classification: checks.Classification
+    classification: Classification
     estimate: checks.AccuracyEstimate
     seconds: float
     made_s: float
@@ -135,7 +136,12 @@ def compare(reference: Reference, table: Table) -> PassResult:
     data = checks.data_drift(reference, rows.features, rows.prediction)
     target = checks.target_drift(reference, rows.prediction, rows.confidence)
     labelled = judged(table.current.label, reference.labels)
-    scored = checks.classification(reference.labels, table.current.label[labelled], table.current.prediction[labelled])
+    scored = classification(
+        reference.labels,
+        table.current.label[labelled],
+        table.current.prediction[labelled],
+        min_rows=checks.MIN_ROWS,
+    )
     return PassResult(
         rows=len(rows),
         seen=table.seen,

@@ -9,6 +9,7 @@ from monitor.live.drift import DriftHistory
 from monitor.live.feed import Feed
 from monitor.settings import MonitoringSettings
 from repstream.messages.messages import LabelInterval, Prediction
+from repstream.recognition.card import ModelCard
 
 
 class LiveObserver:

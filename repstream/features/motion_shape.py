@@ -2,7 +2,7 @@
 
 105 values of a window, computed from its samples averaged in pairs (50 Hz to 25 Hz): that keeps
 what a limb can do and halves the work. What each is good for was measured by leaving subjects out
-(docs/model.md).
+(docs/explanation/model.md).
 """
 
 from __future__ import annotations

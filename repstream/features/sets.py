@@ -104,7 +104,25 @@ DEFAULT_FEATURE_SET = MOTION_SHAPE.name
 
 
 def feature_set(name: str) -> FeatureSet:
-    """Look a set up by its name; raises `FeatureError` with the known ones."""
+    """Look a set of features up by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FEATURE_SETS`.
+
+    Raises
+    ------
+    FeatureError
+        For an unknown name, with the known ones.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> features = repstream.feature_set("naive-frequency")
+    >>> len(features.names), features.names[:2]
+    (65, ('accel_x_0', 'accel_x_1'))
+    """
     try:
         return FEATURE_SETS[name]
     except KeyError:

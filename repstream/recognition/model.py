@@ -100,6 +100,13 @@ def load_model(spec: str, models_dir: Path | None = None, *, predicts: bool = Tr
     ------
     ModelError
         Where it is missing, incomplete, altered, a pickle that may not run, or made by other library versions.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> model = repstream.load_model("spar/1")
+    >>> model.labels, model.window, model.hop
+    (('ABD', 'ER', 'FEL', 'IR', 'PEN', 'ROW', 'TRAP'), 151, 25)
     """
     opened, stored = open_card(spec, models_dir)
     pickled = opened.model_file == PICKLE_FILE

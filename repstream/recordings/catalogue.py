@@ -15,7 +15,19 @@ _SPAR_PREFIX = "spar/"
 
 
 def catalogue() -> list[Recording]:
-    """All recordings that have a name of their own."""
+    """Return all recordings that have a name of their own.
+
+    Raises
+    ------
+    RecordingError
+        Where the package that they come with is not installed.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> len(repstream.catalogue()), repstream.catalogue()[0].name
+    (140, 'spar/s01-left-ABD-1')
+    """
     return list(spar.recordings())
 
 
@@ -51,6 +63,28 @@ def resolve(names: Sequence[str]) -> list[Recording]:
                 "another session (repstream recordings convert … --session NAME)"
             )
     return list(seen.values())
+
+
+def load_recordings(*names: str | Path) -> list[Recording]:
+    """Load recordings by name, pattern, file or folder; see `resolve`.
+
+    Parameters
+    ----------
+    *names : str or Path
+        Names of the catalogue, patterns of names, files, or folders of files.
+
+    Raises
+    ------
+    RecordingError
+        As `resolve`.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> [recording.name for recording in repstream.load_recordings("spar/s08-left-[AR]*")]
+    ['spar/s08-left-ABD-1', 'spar/s08-left-ROW-1']
+    """
+    return resolve([str(name) for name in names])
 
 
 def _resolve_one(name: str) -> list[Recording]:

@@ -72,12 +72,12 @@ class SourceFormat:
                 raise RecordingError(f"{unit!r} is no {what}; choose one of {', '.join(known)}")
 
 
-def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
+def read_recording(path: Path | str, source: SourceFormat | None = None) -> Recording:
     """Read one recording from a CSV or Parquet file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
     source : SourceFormat, optional
         None reads the canonical form.
 
@@ -85,7 +85,19 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
     ------
     RecordingError
         Naming file, row, value and cure.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import repstream
+    >>> (recording,) = repstream.load_recordings("spar/s08-left-ROW-1")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     repstream.write_recording(recording, pathlib.Path(folder, "row.parquet"))
+    ...     read = repstream.read_recording(pathlib.Path(folder, "row.parquet"))
+    >>> read.device, read.side, read.n_samples == recording.n_samples
+    ('spar-s08-left', 'left', True)
     """
+    path = Path(path)
     foreign = source is not None
     source = source or SourceFormat()
     table, metadata = _read_table(path, source)
@@ -309,7 +321,20 @@ def _check_plausible(values: FloatArray, path: Path, source: SourceFormat) -> No
 
 
 def write_recording(recording: Recording, path: Path) -> None:
-    """Write the canonical form; metadata go into the Parquet file, or a ``.json`` beside the CSV."""
+    """Write a recording in the canonical form.
+
+    Parameters
+    ----------
+    recording : Recording
+    path : Path
+        Its ending, ``.csv`` or ``.parquet``, decides the format. Metadata go into the Parquet file, or into a
+        ``.json`` beside the CSV.
+
+    Raises
+    ------
+    RecordingError
+        For another ending, or where the file cannot be written.
+    """
     columns: dict[str, Any] = {"time": recording.time_s}
     columns |= {axis: recording.values[:, i] for i, axis in enumerate(AXES)}
     if recording.labels is not None:

@@ -100,6 +100,14 @@ def cut(
     ------
     SettingsError
         Where the share is not above 0 and at most 1.
+
+    Examples
+    --------
+    >>> import repstream
+    >>> (recording,) = repstream.load_recordings("spar/s08-left-ROW-1")
+    >>> windows = repstream.cut_windows(recording, hop=151)
+    >>> windows.values.shape, windows.index[:3].tolist(), windows.labels[:1].tolist()
+    ((10, 6, 151), [0, 1, 2], ['ROW'])
     """
     pieces: list[FloatArray] = []
     numbers: list[int] = []
