@@ -135,6 +135,75 @@ def convert(
         )
 
 
+@app.command("import")
+def import_recordings(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SRC…", help="Files, folders and zip archives of exports.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the recordings, one Parquet file each.", show_default=False)],
+    format_: Annotated[
+        str, typer.Option("--format", help="Format of the exports; auto tells it from names and headers.")
+    ] = "auto",
+    map_: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.toml",
+            help="How other tables are to be read; see docs/recordings.md.",
+            show_default=False,
+        ),
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="The person who wore the device, for all recordings.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label of all samples of all recordings.")] = None,
+    side: Annotated[
+        str | None, typer.Option(help=f"Wrist the device was worn on, for all recordings: {', '.join(SIDES)}.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse whatever would be repaired.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of parallel processes. Default: one per processor.", show_default=False),
+    ] = None,
+    as_json: JsonOutput = False,
+) -> None:
+    """Import anybody's exports: repair what real clocks and files do, and write canonical recordings."""
+    import dataclasses
+
+    from repstream.recordings.imports.importer import ImportOptions, plan, run
+    from repstream.recordings.imports.mapping import load_mapping
+
+    if side not in (None, *SIDES):
+        raise typer.BadParameter(f"{side!r} is not one of {', '.join(SIDES)}", param_hint="--side")
+    mapping = load_mapping(map_) if map_ is not None else None
+    options = ImportOptions(out, format_, mapping, subject, label, side, strict)
+    jobs, failed = plan(sources, options)
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = failed + run(jobs, options, workers, _progress)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(o) for o in outcomes], indent=1))
+    for outcome in outcomes:
+        if not outcome.ok:
+            typer.echo(f"not imported: {outcome.error}", err=True)
+            continue
+        repaired = ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in outcome.repairs.items())
+        typer.echo(
+            f"{outcome.file}: {outcome.samples} samples, {outcome.seconds:.1f} s at {outcome.rate_hz:g} Hz, subject "
+            f"{outcome.subject}, session {outcome.session}" + (f"; repaired: {repaired}" if repaired else ""),
+            err=True,
+        )
+        for warning in outcome.warnings:
+            typer.echo(f"  {warning}", err=True)
+    good = sum(o.ok for o in outcomes)
+    typer.echo(f"{good} of {len(outcomes)} recordings imported into {out}", err=True)
+    if good < len(outcomes):
+        raise typer.Exit(1)
+
+
+def _progress(done: int, n: int) -> None:
+    if n >= 20 and done % 10 == 0:
+        typer.echo(f"{done} of {n} sources read", err=True)
+
+
 def _mapping(columns: list[str]) -> dict[str, str]:
     canonical = ("time", *AXES, "label")
     mapping: dict[str, str] = {}

@@ -29,7 +29,7 @@ GYRO_UNITS = {"deg/s": 1.0, "rad/s": 180.0 / np.pi}
 ENDINGS = (".csv", ".parquet")
 
 _METADATA_KEY = b"repstream"
-_METADATA_FIELDS = ("subject", "session", "device", "source", "rate_hz", "side")
+_METADATA_FIELDS = ("subject", "session", "device", "source", "rate_hz", "side", "provenance")
 # A first time from here on is an epoch (9 September 2001 in seconds), not a time into a recording.
 _EPOCH_S = 1e9
 # Nobody's wrist is under a median of 4 g, but gravity in m/s² is 9.8.
@@ -117,6 +117,7 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
             f"{path}: the clock ticks at {float(rate):g} Hz, outside {MIN_RATE_HZ:g}–{MAX_RATE_HZ:g} Hz; "
             "is the unit of its time column right (--time-unit s, ms, us or ns)?"
         )
+    given = metadata.get("provenance")
     text = {k: str(metadata.get(k) or "") for k in ("subject", "session", "device", "side", "source")}
     if text["side"] and text["side"] not in SIDES:
         raise RecordingError(f"{path}: side is {text['side']!r}; it is one of {', '.join(SIDES)}")
@@ -132,6 +133,7 @@ def read_recording(path: Path, source: SourceFormat | None = None) -> Recording:
         source=text["source"] or "file",
         labels=_labels(table, path, source),
         path=path,
+        provenance={str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {},
     )
 
 
@@ -300,6 +302,8 @@ def write_recording(recording: Recording, path: Path) -> None:
     if recording.labels is not None:
         columns["label"] = recording.labels
     metadata = {k: getattr(recording, k) for k in _METADATA_FIELDS}
+    if not recording.provenance:
+        del metadata["provenance"]
     write_table(columns, path, metadata)
 
 
