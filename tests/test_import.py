@@ -358,3 +358,30 @@ def test_every_recording_says_where_it_comes_from(tmp_path: Path) -> None:
     assert recording.provenance["source"] == str(path)
     assert recording.provenance["format"] == "csv"
     assert recording.provenance["importer"].startswith("repstream ")
+
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+MAPPINGS = Path(__file__).resolve().parents[1] / "docs" / "mappings"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the strangers' recordings are not beside the checkout")
+@pytest.mark.parametrize(
+    ("folder", "mapping", "sessions", "subjects", "rate_hz"),
+    [("geotec", "smartwatch.toml", 69, 23, 100.0), ("physical-therapy", "physical-therapy.toml", 6, 2, 25.0)],
+)
+def test_the_shipped_mappings_read_the_data_sets_that_they_name(
+    tmp_path: Path, folder: str, mapping: str, sessions: int, subjects: int, rate_hz: float
+) -> None:
+    found = imported(SHARED / folder, "--map", MAPPINGS / mapping, out=tmp_path / "out")
+    assert len(found) == sessions
+    assert len({e["subject"] for e in found}) == subjects
+    assert {e["rate_hz"] for e in found} == {rate_hz}
+    for entry in found:
+        values = read_recording(Path(entry["file"])).values
+        assert 0.9 < np.median(np.linalg.norm(values[:, :3], axis=1)) < 1.1
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the strangers' recordings are not beside the checkout")
+def test_a_real_export_without_gravity_is_refused_with_what_to_choose_in_the_app(tmp_path: Path) -> None:
+    (entry,) = imported(SHARED / "sensor-logger" / "export", out=tmp_path / "out", code=1)
+    assert "no gravity in the acceleration" in entry["error"]

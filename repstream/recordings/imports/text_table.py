@@ -83,7 +83,7 @@ class Table:
     def text(self, name: str) -> TextArray:
         """Return a column's text, empty where there is none; shape (n,)."""
         column = pc.fill_null(pc.cast(self.columns[name], pa.string()), "")
-        return np.array([cell.strip() for cell in column.to_pylist()], dtype=np.str_)
+        return np.array(pc.utf8_trim_whitespace(column).to_pylist(), dtype=np.str_)
 
     def time_ns(self, name: str, unit: str | None) -> IntArray:
         """Return a column's times in ns, `MISSING_NS` where there is none; shape (n,).
