@@ -204,6 +204,68 @@ def _progress(done: int, n: int) -> None:
         typer.echo(f"{done} of {n} sources read", err=True)
 
 
+@app.command("check")
+def check(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|DIR…", help="Recordings: files, folders or names of the catalogue.", show_default=False
+        ),
+    ],
+    html: Annotated[
+        Path | None, typer.Option(help="Draw a page with a picture of each recording.", show_default=False)
+    ] = None,
+    window: Annotated[int, typer.Option(min=1, help="Samples per window, at 50 Hz.", envvar="REPSTREAM_WINDOW")] = 151,
+    as_json: JsonOutput = False,
+) -> None:
+    """Tell what recordings are worth: clock, holes, gravity, clipping, units, labels with their windows, copies."""
+    import dataclasses
+    from collections import Counter
+
+    from repstream.errors import RecordingError
+    from repstream.recordings import quality
+    from repstream.recordings.catalogue import resolve
+    from repstream.recordings.picture import page
+    from repstream.windows.cut import cut
+
+    recordings = resolve(names)
+    copies = quality.find_copies(recordings)
+    found = []
+    for recording in recordings:
+        one = quality.examine(recording)
+        windows = cut(recording, window, window)
+        labels = windows.labels.tolist() if windows.labels is not None else [""] * len(windows.index)
+        one.windows = dict(sorted(Counter(label or "(no label)" for label in labels).items()))
+        lost = sorted({label for _, _, label in recording.label_intervals()} - set(one.windows))
+        if lost:
+            one.suspicions.append(
+                f"no whole window of {window} samples ({window / 50:.2f} s) holds only {', '.join(lost)}"
+            )
+        one.copies = copies.get(recording.name, [])
+        found.append(one)
+    if html is not None:
+        try:
+            html.write_text(page(recordings, found), encoding="utf-8")
+        except OSError as error:
+            raise RecordingError(f"{html}: cannot be written ({error})") from None
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        return
+    for one in found:
+        windows_of = ", ".join(f"{label} {n}" for label, n in one.windows.items()) or "none"
+        typer.echo(
+            f"{one.name}: {one.seconds:.1f} s at {one.rate_hz:g} Hz (jitter {one.jitter_ms:g} ms), {one.gravity_g:.2f} g at rest on "
+            f"{one.gravity_axis}; windows: {windows_of}"
+        )
+        for text in one.suspicions:
+            typer.echo(f"  {text}")
+        if one.copies:
+            typer.echo(f"  same movement as {', '.join(one.copies)}")
+    good = sum(not (one.suspicions or one.copies) for one in found)
+    subjects = len({one.subject for one in found})
+    typer.echo(f"{len(found)} recordings of {subjects} subjects, {good} without a remark", err=True)
+
+
 def _mapping(columns: list[str]) -> dict[str, str]:
     canonical = ("time", *AXES, "label")
     mapping: dict[str, str] = {}

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from repstream.recordings.imports.units import at_rest
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import read_recording
 from tests import exports
@@ -377,8 +378,7 @@ def test_the_shipped_mappings_read_the_data_sets_that_they_name(
     assert len({e["subject"] for e in found}) == subjects
     assert {e["rate_hz"] for e in found} == {rate_hz}
     for entry in found:
-        values = read_recording(Path(entry["file"])).values
-        assert 0.9 < np.median(np.linalg.norm(values[:, :3], axis=1)) < 1.1
+        assert 0.9 < at_rest(read_recording(Path(entry["file"])).values[:, :3], rate_hz) < 1.1
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the strangers' recordings are not beside the checkout")
