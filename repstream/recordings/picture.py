@@ -58,6 +58,10 @@ def _plot(recording: Recording, first: int, unit: str) -> str:
             f'<rect x="{a:.1f}" width="{max(b - a, 0.5):.1f}" height="{_HEIGHT}" fill="{colour}"><title>{html.escape(label)}'
             "</title></rect>"
         )
+        if first == 0 and b - a > 7.0 * len(label):
+            bands.append(
+                f'<text x="{a + 4:.1f}" y="{_HEIGHT - 4}" font-size="11" fill="#555">{html.escape(label)}</text>'
+            )
     lines = []
     for i in range(3):
         y = (_HEIGHT - 6) - (values[:, i] - low) / span * (_HEIGHT - 12)
@@ -70,6 +74,8 @@ def _plot(recording: Recording, first: int, unit: str) -> str:
         f'<text x="4" y="14" font-size="11">{high:.3g} {unit}</text><text x="4" y="{_HEIGHT - 4}" font-size="11">{low:.3g} '
         f'{unit}</text><text x="{_WIDTH - 4}" y="{_HEIGHT - 4}" font-size="11" text-anchor="end">{length:.1f} s</text>'
     )
+    for i, axis in enumerate("xyz"):
+        marks += f'<text x="{4 + 14 * i}" y="{_HEIGHT / 2}" font-size="11" fill="{_COLOURS[i]}">{axis}</text>'
     what = "acceleration" if first == 0 else "angular rate"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{what} of {html.escape(recording.name)}">'
