@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -103,9 +104,16 @@ def convert(
     rate_hz: Annotated[
         float | None, typer.Option(help="Nominal sampling rate, Hz. Default: as in SRC, else from its clock.")
     ] = None,
+    label: Annotated[str | None, typer.Option(help="Label of all samples.", show_default=False)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse whatever would be repaired.")] = False,
     as_json: JsonOutput = False,
 ) -> None:
     """Convert a recording of your own to the canonical form (s, g, °/s)."""
+    import dataclasses
+    from collections import Counter
+
+    import numpy as np
+
     from repstream.recordings.tables import (
         ACCEL_UNITS,
         GYRO_UNITS,
@@ -124,10 +132,16 @@ def convert(
         if value not in known:
             raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
     metadata = {"subject": subject, "session": session, "device": device, "side": side, "rate_hz": rate_hz}
-    recording = read_recording(source, SourceFormat(_mapping(column or []), time_unit, accel_unit, gyro_unit, metadata))
+    read_as = SourceFormat(_mapping(column or []), time_unit, accel_unit, gyro_unit, metadata)
+    repairs: Counter[str] = Counter()
+    recording = read_recording(source, read_as, None if strict else repairs)
+    if label is not None:
+        recording = dataclasses.replace(recording, labels=np.full(recording.n_samples, label))
     write_recording(recording, destination)
+    if repairs:
+        typer.echo(f"repaired: {_in_words(repairs)}", err=True)
     if as_json:
-        typer.echo(json.dumps(_summary(recording) | {"path": str(destination)}, indent=1))
+        typer.echo(json.dumps(_summary(recording) | {"path": str(destination), "repairs": dict(repairs)}, indent=1))
     else:
         typer.echo(
             f"{destination}: {recording.n_samples} samples, {recording.duration_s:.1f} s at {recording.rate_hz:g} Hz, "
@@ -185,7 +199,7 @@ def import_recordings(
         if not outcome.ok:
             typer.echo(f"not imported: {outcome.error}", err=True)
             continue
-        repaired = ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in outcome.repairs.items())
+        repaired = _in_words(outcome.repairs)
         typer.echo(
             f"{outcome.file}: {outcome.samples} samples, {outcome.seconds:.1f} s at {outcome.rate_hz:g} Hz, subject "
             f"{outcome.subject}, session {outcome.session}" + (f"; repaired: {repaired}" if repaired else ""),
@@ -197,6 +211,10 @@ def import_recordings(
     typer.echo(f"{good} of {len(outcomes)} recordings imported into {out}", err=True)
     if good < len(outcomes):
         raise typer.Exit(1)
+
+
+def _in_words(repairs: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in sorted(repairs.items()))
 
 
 def _progress(done: int, n: int) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 from repstream.arrays import IntArray, TextArray
 from repstream.recordings.imports.raw import Stream
 
+MISSING_NS = np.iinfo(np.int64).min
+"""Stands for a time that is not there."""
+
 _LEAST_STEP_NS = 1_000  # a recording's clock resolves a microsecond
 
 
@@ -31,7 +34,7 @@ def clean(stream: Stream, labels: TextArray | None, repairs: Counter[str]) -> tu
         With times that increase by at least 1 µs.
     """
     time_ns, values = stream.time_ns, stream.values
-    whole = np.isfinite(values).all(axis=1) & (time_ns != np.iinfo(np.int64).min)
+    whole = np.isfinite(values).all(axis=1) & (time_ns != MISSING_NS)
     if not whole.all():
         repairs["empty_rows"] += int((~whole).sum())
         time_ns, values = time_ns[whole], values[whole]

@@ -12,10 +12,8 @@ import pyarrow.csv
 
 from repstream.arrays import FloatArray, IntArray, TextArray
 from repstream.errors import RecordingError
+from repstream.recordings.imports.clock import MISSING_NS
 from repstream.recordings.imports.tree import File
-
-MISSING_NS = np.iinfo(np.int64).min
-"""Stands for a time that is not there."""
 
 TIME_SCALE_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
@@ -86,7 +84,7 @@ class Table:
         return np.array(pc.utf8_trim_whitespace(column).to_pylist(), dtype=np.str_)
 
     def time_ns(self, name: str, unit: str | None) -> IntArray:
-        """Return a column's times in ns, `MISSING_NS` where there is none; shape (n,).
+        """Return a column's times in ns, `repstream.recordings.imports.clock.MISSING_NS` where there is none; shape (n,).
 
         Parameters
         ----------
