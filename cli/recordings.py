@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,9 +107,16 @@ def convert(
     rate_hz: Annotated[
         float | None, typer.Option(help="Nominal sampling rate, Hz. Default: as in SRC, else from its clock.")
     ] = None,
+    label: Annotated[str | None, typer.Option(help="Label of all samples.", show_default=False)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse whatever would be repaired.")] = False,
     as_json: JsonOutput = False,
 ) -> None:
     """Convert a recording of your own to the canonical form (s, g, °/s)."""
+    import dataclasses
+    from collections import Counter
+
+    import numpy as np
+
     from repstream.recordings.tables import (
         ACCEL_UNITS,
         GYRO_UNITS,
@@ -127,15 +135,156 @@ def convert(
         if value not in known:
             raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
     metadata = {"subject": subject, "session": session, "device": device, "side": side, "rate_hz": rate_hz}
-    recording = read_recording(source, SourceFormat(_mapping(column or []), time_unit, accel_unit, gyro_unit, metadata))
+    read_as = SourceFormat(_mapping(column or []), time_unit, accel_unit, gyro_unit, metadata)
+    repairs: Counter[str] = Counter()
+    recording = read_recording(source, read_as, None if strict else repairs)
+    if label is not None:
+        recording = dataclasses.replace(recording, labels=np.full(recording.n_samples, label))
     write_recording(recording, destination)
+    if repairs:
+        typer.echo(f"repaired: {_in_words(repairs)}", err=True)
     if as_json:
-        typer.echo(json.dumps(_summary(recording) | {"path": str(destination)}, indent=1))
+        typer.echo(json.dumps(_summary(recording) | {"path": str(destination), "repairs": dict(repairs)}, indent=1))
     else:
         typer.echo(
             f"{destination}: {recording.n_samples} samples, {recording.duration_s:.1f} s at {recording.rate_hz:g} Hz, "
             f"device {recording.device}, session {recording.session}, side {recording.side}"
         )
+
+
+@app.command("import")
+def import_recordings(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SRC…", help="Files, folders and zip archives of exports.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the recordings, one Parquet file each.", show_default=False)],
+    format_: Annotated[
+        str, typer.Option("--format", help="Format of the exports; auto tells it from names and headers.")
+    ] = "auto",
+    map_: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.toml",
+            help="How other tables are to be read; see docs/how-to/recordings.md.",
+            show_default=False,
+        ),
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="The person who wore the device, for all recordings.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label of all samples of all recordings.")] = None,
+    side: Annotated[
+        str | None, typer.Option(help=f"Wrist the device was worn on, for all recordings: {', '.join(SIDES)}.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse whatever would be repaired.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of parallel processes. Default: one per processor.", show_default=False),
+    ] = None,
+    as_json: JsonOutput = False,
+) -> None:
+    """Import anybody's exports: repair what real clocks and files do, and write canonical recordings."""
+    import dataclasses
+
+    from repstream.recordings.imports.importer import ImportOptions, plan, run
+    from repstream.recordings.imports.mapping import load_mapping
+
+    if side not in (None, *SIDES):
+        raise typer.BadParameter(f"{side!r} is not one of {', '.join(SIDES)}", param_hint="--side")
+    mapping = load_mapping(map_) if map_ is not None else None
+    options = ImportOptions(out, format_, mapping, subject, label, side, strict)
+    jobs, failed = plan(sources, options)
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = failed + run(jobs, options, workers, _progress)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(o) for o in outcomes], indent=1))
+    for outcome in outcomes:
+        if not outcome.ok:
+            typer.echo(f"not imported: {outcome.error}", err=True)
+            continue
+        repaired = _in_words(outcome.repairs)
+        typer.echo(
+            f"{outcome.file}: {outcome.samples} samples, {outcome.seconds:.1f} s at {outcome.rate_hz:g} Hz, subject "
+            f"{outcome.subject}, session {outcome.session}" + (f"; repaired: {repaired}" if repaired else ""),
+            err=True,
+        )
+        for warning in outcome.warnings:
+            typer.echo(f"  {warning}", err=True)
+    good = sum(o.ok for o in outcomes)
+    typer.echo(f"{good} of {len(outcomes)} recordings imported into {out}", err=True)
+    if good < len(outcomes):
+        raise typer.Exit(1)
+
+
+def _in_words(repairs: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in sorted(repairs.items()))
+
+
+def _progress(done: int, n: int) -> None:
+    if n >= 20 and done % 10 == 0:
+        typer.echo(f"{done} of {n} sources read", err=True)
+
+
+@app.command("check")
+def check(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|DIR…", help="Recordings: files, folders or names of the catalogue.", show_default=False
+        ),
+    ],
+    html: Annotated[
+        Path | None, typer.Option(help="Draw a page with a picture of each recording.", show_default=False)
+    ] = None,
+    window: Annotated[int, typer.Option(min=1, help="Samples per window, at 50 Hz.", envvar="REPSTREAM_WINDOW")] = 151,
+    as_json: JsonOutput = False,
+) -> None:
+    """Tell what recordings are worth: clock, holes, gravity, clipping, units, labels with their windows, copies."""
+    import dataclasses
+    from collections import Counter
+
+    from repstream.errors import RecordingError
+    from repstream.recordings import quality
+    from repstream.recordings.catalogue import resolve
+    from repstream.recordings.picture import page
+    from repstream.windows.cut import cut
+
+    recordings = resolve(names)
+    copies = quality.find_copies(recordings)
+    found = []
+    for recording in recordings:
+        one = quality.examine(recording)
+        windows = cut(recording, window, window)
+        labels = windows.labels.tolist() if windows.labels is not None else [""] * len(windows.index)
+        one.windows = dict(sorted(Counter(label or "(no label)" for label in labels).items()))
+        lost = sorted({label for _, _, label in recording.label_intervals()} - set(one.windows))
+        if lost:
+            one.suspicions.append(
+                f"no whole window of {window} samples ({window / 50:.2f} s) holds only {', '.join(lost)}"
+            )
+        one.copies = copies.get(recording.name, [])
+        found.append(one)
+    if html is not None:
+        try:
+            html.write_text(page(recordings, found), encoding="utf-8")
+        except OSError as error:
+            raise RecordingError(f"{html}: cannot be written ({error})") from None
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        return
+    for one in found:
+        windows_of = ", ".join(f"{label} {n}" for label, n in one.windows.items()) or "none"
+        typer.echo(
+            f"{one.name}: {one.seconds:.1f} s at {one.rate_hz:g} Hz (jitter {one.jitter_ms:g} ms), {one.gravity_g:.2f} g at rest on "
+            f"{one.gravity_axis}; windows: {windows_of}"
+        )
+        for text in one.suspicions:
+            typer.echo(f"  {text}")
+        if one.copies:
+            typer.echo(f"  same movement as {', '.join(one.copies)}")
+    good = sum(not (one.suspicions or one.copies) for one in found)
+    subjects = len({one.subject for one in found})
+    typer.echo(f"{len(found)} recordings of {subjects} subjects, {good} without a remark", err=True)
 
 
 def _mapping(columns: list[str]) -> dict[str, str]:

@@ -36,7 +36,7 @@ def converted(source: Path, *options: str, to: str = "out.parquet") -> Recording
 def refused(source: Path, *options: str) -> str:
     """What `convert` says against a file; nothing may have been written."""
     destination = source.with_name("never.parquet")
-    said = failure("recordings", "convert", source, destination, *options)
+    said = failure("recordings", "convert", source, destination, "--strict", *options)
     assert not destination.exists()
     return said
 
@@ -198,6 +198,34 @@ def test_numbers_may_be_written_whole_decimal_or_with_exponents(tmp_path: Path) 
     rows = [[repr(i / 50), "1", "-0", "2", "1e-3", "3E2", ".5"] for i in range(10)]
     back = converted(write_csv(tmp_path / "raw.csv", rows))
     assert back.values[0].tolist() == [1.0, 0.0, 2.0, 0.001, 300.0, 0.5]
+
+
+def test_what_real_files_do_is_repaired_and_said(tmp_path: Path) -> None:
+    original = make_recording(60, labels=["Rest"] * 60)
+    rows = [[*row, "Rest"] for row in rows_of(original)]
+    rows[0][2] = "NaN"
+    rows[20][HEADER.index("gyro_z")] = ""
+    rows[30], rows[31] = rows[31], rows[30]
+    rows[40][0] = rows[39][0]
+    rows[50][-1] = ""
+    file = write_csv(tmp_path / "raw.csv", rows, [*HEADER, "label"])
+    outcome = success("recordings", "convert", file, tmp_path / "out.parquet", "--json")
+    counted = {"empty_rows": 2, "sorted_rows": 2, "spread_rows": 1, "labels_filled": 1}
+    assert json.loads(outcome.out)["repairs"] == counted
+    assert outcome.err == "repaired: empty rows 2, labels filled 1, sorted rows 2, spread rows 1\n"
+    back = read_recording(tmp_path / "out.parquet")
+    keep = [i for i in range(60) if i not in (0, 20)]
+    assert back.values.tobytes() == original.values[keep].tobytes()
+    assert back.time_s[38] == pytest.approx(0.8)
+    assert back.labels is not None
+    assert back.labels.tolist().count("Unlabelled") == 1
+    assert "row 1, column 'accel_y': found NaN" in refused(file)
+
+
+def test_a_label_can_be_given_for_a_whole_file(tmp_path: Path) -> None:
+    back = converted(write_csv(tmp_path / "raw.csv", rows_of(make_recording(60))), "--label", "Rest")
+    assert back.labels is not None
+    assert set(back.labels.tolist()) == {"Rest"}
 
 
 # Refusals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -290,6 +291,34 @@ def test_an_unknown_label_is_refused_with_those_there_are(tmp_path: Path) -> Non
     files = written(tmp_path, people("p1", "p2"))
     said = failure("train", *files, "--without", "C", "--models-dir", tmp_path / "models")
     assert said == "no recording is labelled 'C'; there are A, B"
+
+
+def test_labels_of_which_no_window_is_left_are_refused_with_what_would_keep_them(tmp_path: Path) -> None:
+    def changing(name: str) -> Recording:
+        return replace(
+            exercising(name, "A")[0],
+            time_s=np.arange(1000) / 50,
+            values=np.random.default_rng(len(name)).normal(size=(1000, 6)),
+            labels=np.array((["walk"] * 200 + ["sit down"] * 120 + ["turn"] * 180) * 2),
+        )
+
+    files = written(tmp_path, [replace(changing(s), subject=s, name=s) for s in ("p1", "p22", "p333")])
+    train = ["train", *files, "--models-dir", tmp_path / "models", "--hop", "10", "--name", "m"]
+    said = failure(*train)
+    assert said.startswith(
+        "no window of 151 samples (3.02 s) holds enough of sit down (longest stretch: 120 samples, 2.40 s)"
+    )
+    window, share = re.search(r"--window (\d+), or --label-share ([\d.]+), or leave", said).groups()  # type: ignore[union-attr]
+    assert said.endswith("leave them out with --drop-label 'sit down'")
+    for cure in (["--window", window], ["--label-share", share], ["--drop-label", "sit down"]):
+        outcome = success(*train, *cure, "--version", cure[0].strip("-"), "--json")
+        card = json.loads(outcome.out)
+        assert ("sit down" in card["windows"]) == (cure[0] != "--drop-label")
+        assert f"walk {card['windows']['walk']}" in outcome.err
+    assert json.loads((tmp_path / "models" / "m" / "label-share" / "card.json").read_text())["label_share"] == float(
+        share
+    )
+    assert "holds enough of sit down" in failure("evaluate", *files)
 
 
 # The commands

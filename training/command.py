@@ -23,6 +23,23 @@ Hop = Annotated[
         min=1, help="Samples from one training window's start to the next, at 50 Hz.", envvar="REPSTREAM_TRAINING_HOP"
     ),
 ]
+LabelShare = Annotated[
+    float,
+    typer.Option(
+        help="Share of a window's samples that need one label, above 0 and at most 1; other windows are Transition.",
+        envvar="REPSTREAM_LABEL_SHARE",
+    ),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        "--drop-label",
+        metavar="LABEL",
+        help="Leave an exercise out: the model neither learns it nor is tested on it. Repeatable.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of all that is random.", envvar="REPSTREAM_SEED")]
 
 DEMO_SUBJECTS = "s01,s02,s03,s04,s05,s06,s07"
@@ -42,14 +59,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LABEL",
-            help="Leave an exercise out: the model neither learns it nor is tested on it. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    without: Without = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="How; see docs/explanation/model.md. Default: logistic.", envvar="REPSTREAM_RECIPE"),
@@ -59,6 +69,7 @@ def train(
     models_dir: ModelsDir = None,
     window: Window = 151,
     hop: Hop = 25,
+    label_share: LabelShare = 1.0,
     seed: Seed = 0,
     as_json: JsonOutput = False,
 ) -> None:
@@ -86,6 +97,7 @@ def train(
         seed,
         _progress,
         without or [],
+        label_share,
     )
     if as_json:
         typer.echo(json.dumps(card, indent=1))
@@ -145,8 +157,10 @@ def evaluate(
     picture: Annotated[
         Path | None, typer.Option(help="Draw confusion matrix and spread over subjects as a PNG (of the first recipe).")
     ] = None,
+    without: Without = None,
     window: Window = 151,
     hop: Hop = 25,
+    label_share: LabelShare = 1.0,
     seed: Seed = 0,
     as_json: JsonOutput = False,
 ) -> None:
@@ -154,13 +168,14 @@ def evaluate(
     from repstream.recordings.catalogue import resolve
     from training import evaluate as evaluation
     from training.recipes import DEFAULT_RECIPE, RECIPES, find_recipe
+    from training.train import without_labels
 
     names = recipe or [DEFAULT_RECIPE]
     if names == ["all"]:
         names = list(RECIPES)
     recipes = [find_recipe(n) for n in names]
-    found = resolve(recordings or ["spar/*"])
-    results = [evaluation.leave_one_subject_out(r, found, window, hop, seed, _progress) for r in recipes]
+    found = without_labels(resolve(recordings or ["spar/*"]), without or [])
+    results = [evaluation.leave_one_subject_out(r, found, window, hop, seed, _progress, label_share) for r in recipes]
     if picture is not None:
         evaluation.confusion_picture(results[0], str(picture))
         _progress(f"{picture}: drawn")

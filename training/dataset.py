@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +15,8 @@ from repstream.errors import RecordingError
 from repstream.recordings.axes import SIDE_CODES
 from repstream.recordings.recording import Recording
 from repstream.windows.cut import cut
+from repstream.windows.grid import GRID_HZ
+from repstream.windows.share import WHOLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +55,16 @@ class Dataset:
         )
 
 
-def build_dataset(recordings: Sequence[Recording], window: int, hop: int) -> Dataset:
+def build_dataset(recordings: Sequence[Recording], window: int, hop: int, label_share: float = WHOLE) -> Dataset:
     """Cut labelled recordings into windows.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+    window, hop : int
+        Samples, at 50 Hz.
+    label_share : float
+        Share of a window's samples that need one label.
 
     Raises
     ------
@@ -64,7 +77,7 @@ def build_dataset(recordings: Sequence[Recording], window: int, hop: int) -> Dat
                 f"{recording.path or recording.name}: it has no label column; training and evaluation need one "
                 "(map it with: repstream recordings convert … --column label=NAME)"
             )
-    parts = [(r, cut(r, window, hop)) for r in recordings]
+    parts = [(r, cut(r, window, hop, label_share)) for r in recordings]
     counts = [len(w.index) for _, w in parts]
     if not sum(counts):
         raise RecordingError(f"no recording holds a window of {window} samples ({window / 50:.2f} s)")
@@ -76,3 +89,66 @@ def build_dataset(recordings: Sequence[Recording], window: int, hop: int) -> Dat
         recordings=np.repeat([r.name for r, _ in parts], counts),
         index=np.concatenate([w.index for _, w in parts]),
     )
+
+
+def count_windows(data: Dataset) -> dict[str, int]:
+    """Count the windows of each label, the commonest first."""
+    return {str(label): n for label, n in Counter(data.labels.tolist()).most_common()}
+
+
+def check_labels(
+    recordings: Sequence[Recording], data: Dataset, window: int, hop: int, label_share: float, least_window: int
+) -> None:
+    """Refuse labels of which no window is left: a model would never learn them, and nobody would know.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        That `data` was made of, with
+    window, hop, label_share
+        these.
+    least_window : int
+        Fewest samples that the features can be computed of.
+
+    Raises
+    ------
+    RecordingError
+        Naming the labels, and the window or share that would keep them.
+    """
+    known = {label for r in recordings for _, _, label in r.label_intervals() if label}
+    lost = sorted(known - set(data.labels.tolist()))
+    if not lost:
+        return
+    longest = {label: _longest(recordings, label) for label in lost}
+    shortest = min(longest.values())
+    theirs = [r for r in recordings if not set(lost).isdisjoint(label for _, _, label in r.label_intervals())]
+
+    def keeps(window: int, label_share: float) -> bool:
+        kept = {label for r in theirs for label in cut(r, window, hop, label_share).labels.tolist()}  # type: ignore[union-attr]
+        return kept.issuperset(lost)
+
+    cures = []
+    # A window that begins within a hop of the stretch's beginning lies in it.
+    windows = (n for n in range(min(shortest - hop + 1, window), least_window - 1, -5) if keeps(n, label_share))
+    if enough := next(windows, None):
+        cures.append(f"--window {enough}")
+    most = math.floor(100 * min(shortest, window) / window)
+    shares = (n / 100 for n in range(min(most, 99), 50, -5) if keeps(window, n / 100))
+    if share := next(shares, None):
+        cures.append(f"--label-share {share:.2f}")
+    cures.append("leave them out with " + " ".join(f"--drop-label {shlex.quote(label)}" for label in lost))
+    told = ", ".join(f"{label} (longest stretch: {n} samples, {n / GRID_HZ:.2f} s)" for label, n in longest.items())
+    raise RecordingError(
+        f"no window of {window} samples ({window / GRID_HZ:.2f} s) holds enough of {told}; use {', or '.join(cures)}"
+    )
+
+
+def _longest(recordings: Sequence[Recording], label: str) -> int:
+    """Length of a label's longest interval in samples of the grid."""
+    found = [0]
+    for recording in recordings:
+        times_s = recording.times_us / 1e6
+        for first, last, name in recording.label_intervals():
+            if name == label:
+                found.append(math.floor(float(times_s[last] - times_s[first]) * GRID_HZ + 1e-6) + 1)
+    return max(found)

@@ -18,8 +18,9 @@ from repstream.arrays import BoolArray, FloatArray, TextArray
 from repstream.errors import RecordingError
 from repstream.features.sets import feature_set
 from repstream.recordings.recording import Recording
+from repstream.windows.share import WHOLE
 from repstream.windows.truth import TRANSITION, judged
-from training.dataset import Dataset, build_dataset
+from training.dataset import Dataset, build_dataset, check_labels, count_windows
 from training.recipes import Recipe, fit
 
 
@@ -60,6 +61,7 @@ def leave_one_subject_out(
     hop: int,
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
+    label_share: float = WHOLE,
 ) -> Evaluation:
     """Predict each subject by a model of all others.
 
@@ -69,20 +71,26 @@ def leave_one_subject_out(
         Labelled, of at least two subjects.
     window, hop : int
         Samples; `hop` is that of the training windows, test windows do not overlap.
+    label_share : float
+        Share of a window's samples that need one label.
 
     Raises
     ------
     RecordingError
-        Where there are fewer than two subjects, or one of whom no window counts (see `judged_rows`).
+        Where a label has no window at all (see `check_labels`), there are fewer than two subjects, or one of whom no window counts (see `judged_rows`).
     """
-    train = build_dataset(recordings, window, hop)
-    test = build_dataset(recordings, window, window)
+    features = feature_set(recipe.features)
+    features.check_window(window)
+    train = build_dataset(recordings, window, hop, label_share)
+    check_labels(recordings, train, window, hop, label_share, features.min_window)
+    test = build_dataset(recordings, window, window, label_share)
     subjects = sorted(set(test.subjects.tolist()))
     if len(subjects) < 2:
         raise RecordingError(
             f"leaving one subject out needs two subjects or more, these recordings are of {', '.join(subjects)}; "
             "name whose each is with: repstream recordings convert … --subject S"
         )
+    progress("windows: " + ", ".join(f"{label} {n}" for label, n in count_windows(train).items()))
     labels = tuple(sorted({*train.labels.tolist(), *test.labels.tolist()}))
     counted = np.zeros(len(test), dtype=np.bool_)
     for subject in subjects:
@@ -96,7 +104,6 @@ def leave_one_subject_out(
         counted[own] = judged_rows(test.labels[own], known, f"subject {subject}")
     test = test.where(counted)
     probabilities = np.zeros((len(test), len(labels)))
-    features = feature_set(recipe.features)
     with threadpool_limits(limits=1):
         for subject in subjects:
             progress(f"{recipe.name}: leaving out {subject}")

@@ -30,7 +30,8 @@ from repstream.recognition.model import installed_libraries
 from repstream.recordings.axes import AXES
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import write_table
-from training.dataset import build_dataset
+from repstream.windows.share import WHOLE
+from training.dataset import build_dataset, count_windows
 from training.evaluate import Evaluation, judged_rows, leave_one_subject_out, most_frequent, recording_rows
 from training.recipes import ROTATION_SD_DEG, Recipe, fit
 
@@ -99,10 +100,12 @@ def train(
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
     without: Sequence[str] = (),
+    label_share: float = WHOLE,
 ) -> dict[str, Any]:
     """Train on `recordings`, test on `held_out`, write the model; return its card.
 
-    `without` names the labels that were left out of both, for the card.
+    `without` names the labels that were left out of both, for the card; `label_share` is the share of a
+    window's samples that need one label.
 
     The reference windows are the training subjects' own, without overlap, each predicted by a model
     that had not seen its subject: so confidence and errors are those to expect of new people.
@@ -115,9 +118,9 @@ def train(
     folder = models_dir / name / version
     if folder.exists():
         raise ModelError(f"{folder} is there already; choose another --version, or remove it")
-    cross = leave_one_subject_out(recipe, recordings, window, hop, seed, progress)
+    cross = leave_one_subject_out(recipe, recordings, window, hop, seed, progress, label_share)
     progress("training on all of them")
-    data = build_dataset(recordings, window, hop)
+    data = build_dataset(recordings, window, hop, label_share)
     with threadpool_limits(limits=1):
         estimator = fit(recipe, data, seed)
     labels = [str(c) for c in estimator.classes_]
@@ -138,6 +141,8 @@ def train(
         "features": list(features.names),
         "window": window,
         "hop": hop,
+        "label_share": label_share,
+        "windows": count_windows(data),
         "rate_hz": 50,
         "units": {"accel": "g", "gyro": "deg/s", "axes": list(AXES)},
         "seed": seed,
@@ -148,7 +153,7 @@ def train(
             "held_out": sorted({r.subject for r in held_out}),
         },
         "without": sorted(without),
-        "scores": _scores(estimator, recipe, cross, held_out, window),
+        "scores": _scores(estimator, recipe, cross, held_out, window, label_share),
         "libraries": installed_libraries(),
         "python": platform.python_version(),
         "commit": _commit(),
@@ -176,7 +181,12 @@ def _write_reference(cross: Evaluation, path: Path) -> None:
 
 
 def _scores(
-    estimator: Any, recipe: Recipe, cross: Evaluation, held_out: Sequence[Recording], window: int
+    estimator: Any,
+    recipe: Recipe,
+    cross: Evaluation,
+    held_out: Sequence[Recording],
+    window: int,
+    label_share: float,
 ) -> dict[str, Any]:
     scores: dict[str, Any] = {
         "leave_one_training_subject_out": {
@@ -187,7 +197,7 @@ def _scores(
         }
     }
     if held_out:
-        data = build_dataset(held_out, window, window)
+        data = build_dataset(held_out, window, window, label_share)
         known = [str(c) for c in estimator.classes_]
         data = data.where(judged_rows(data.labels, known, "the held-out subjects"))
         table = feature_set(recipe.features).compute(data.windows, data.sides)

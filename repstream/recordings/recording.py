@@ -7,6 +7,7 @@ stream and batch compute from the very same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Recording:
         Nominal sampling rate, 10–400 Hz.
     labels : ndarray of str, shape (n_samples,), optional
         What the wearer does at each sample.
+    provenance : mapping of str to str
+        Where an imported recording comes from: its source's name and SHA-256, format, importer, licence.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class Recording:
     source: str = "file"
     labels: TextArray | None = None
     path: Path | None = field(default=None)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.time_s)

@@ -7,6 +7,7 @@ value and names file, row (1 is the first row of data), value and cure where it 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ import pyarrow.parquet as pq
 from repstream.arrays import AnyArray, FloatArray, IntArray, TextArray
 from repstream.errors import RecordingError
 from repstream.recordings.axes import AXES, MAX_RATE_HZ, MIN_RATE_HZ, SIDES
+from repstream.recordings.imports.clock import MISSING_NS, clean
+from repstream.recordings.imports.raw import Stream
 from repstream.recordings.recording import Recording, check_clock, nominal_rate_hz
 
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -28,8 +31,11 @@ ACCEL_UNITS = {"g": 1.0, "m/s2": 1.0 / 9.80665}
 GYRO_UNITS = {"deg/s": 1.0, "rad/s": 180.0 / np.pi}
 ENDINGS = (".csv", ".parquet")
 
+MISSING_TEXTS = ("nan", "NaN", "NAN", "inf", "-inf", "null", "NULL", "None", "NA", "N/A")
+"""What stands for a number that is not there; so does an empty cell."""
+
 _METADATA_KEY = b"repstream"
-_METADATA_FIELDS = ("subject", "session", "device", "source", "rate_hz", "side")
+_METADATA_FIELDS = ("subject", "session", "device", "source", "rate_hz", "side", "provenance")
 # A first time from here on is an epoch (9 September 2001 in seconds), not a time into a recording.
 _EPOCH_S = 1e9
 # Nobody's wrist is under a median of 4 g, but gravity in m/s² is 9.8.
@@ -72,7 +78,9 @@ class SourceFormat:
                 raise RecordingError(f"{unit!r} is no {what}; choose one of {', '.join(known)}")
 
 
-def read_recording(path: Path | str, source: SourceFormat | None = None) -> Recording:
+def read_recording(
+    path: Path | str, source: SourceFormat | None = None, repairs: Counter[str] | None = None
+) -> Recording:
     """Read one recording from a CSV or Parquet file.
 
     Parameters
@@ -80,6 +88,9 @@ def read_recording(path: Path | str, source: SourceFormat | None = None) -> Reco
     path : Path or str
     source : SourceFormat, optional
         None reads the canonical form.
+    repairs : Counter, optional
+        Where given, empty cells, repeated times, rows out of order and missing labels are repaired and counted here
+        (see `repstream.recordings.imports.clock.clean`); else they are refused.
 
     Raises
     ------
@@ -104,12 +115,18 @@ def read_recording(path: Path | str, source: SourceFormat | None = None) -> Reco
     metadata.update({k: v for k, v in source.metadata.items() if v is not None})
     if not table.num_rows:
         raise RecordingError("it has no rows; record something, or leave the file out", where=path)
-    time_s = _time(table, path, source)
-    check_clock(time_s, str(path))
+    mend = repairs is not None
+    time_s = _time(table, path, source, mend)
     values = np.empty((table.num_rows, 6))
     for i, axis in enumerate(AXES):
         factor = ACCEL_UNITS[source.accel_unit] if i < 3 else GYRO_UNITS[source.gyro_unit]
-        values[:, i] = _numbers(table, path, source.columns.get(axis, axis)) * factor
+        values[:, i] = _numbers(table, path, source.columns.get(axis, axis), mend) * factor
+    labels = _labels(table, path, source, mend)
+    if repairs is not None:
+        time_s, values, labels = _mended(time_s, values, labels, repairs)
+        if not len(time_s):
+            raise RecordingError(f"{path}: no row has numbers of all six axes")
+    check_clock(time_s, str(path))
     if foreign:
         _check_plausible(values, path, source)
     rate = metadata.get("rate_hz")
@@ -133,6 +150,7 @@ def read_recording(path: Path | str, source: SourceFormat | None = None) -> Reco
             cure="is the unit of its time column right (--time-unit s, ms, us or ns)?",
             setting="time-unit",
         )
+    given = metadata.get("provenance")
     text = {k: str(metadata.get(k) or "") for k in ("subject", "session", "device", "side", "source")}
     if text["side"] and text["side"] not in SIDES:
         raise RecordingError(f"side is {text['side']!r}; it is one of {', '.join(SIDES)}", where=path)
@@ -146,9 +164,26 @@ def read_recording(path: Path | str, source: SourceFormat | None = None) -> Reco
         rate_hz=float(rate),
         side=text["side"] or "unknown",
         source=text["source"] or "file",
-        labels=_labels(table, path, source),
+        labels=labels,
         path=path,
+        provenance={str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {},
     )
+
+
+def _mended(
+    time_s: FloatArray, values: FloatArray, labels: TextArray | None, repairs: Counter[str]
+) -> tuple[FloatArray, FloatArray, TextArray | None]:
+    known = np.isfinite(time_s)
+    time_ns = np.where(known, np.rint(np.where(known, time_s, 0.0) * 1e9), 0.0).astype(np.int64)
+    time_ns[~known] = MISSING_NS
+    before = dict(repairs)
+    cleaned, labels = clean(Stream(time_ns, values), labels, repairs)
+    if labels is not None and (labels == "").any():
+        repairs["labels_filled"] += int((labels == "").sum())
+        labels = np.where(labels == "", "Unlabelled", labels)
+    if dict(repairs) == before:
+        return time_s, values, labels  # to the last bit
+    return cleaned.time_ns / 1e9, cleaned.values, labels
 
 
 def _measured_rate(time_s: FloatArray) -> float:
@@ -236,8 +271,21 @@ def _read_csv(path: Path) -> pa.Table:
     )
 
 
-def _numbers(table: pa.Table, path: Path, name: str) -> FloatArray:
+def _numbers(table: pa.Table, path: Path, name: str, mend: bool = False) -> FloatArray:
+    """A column's numbers; where they are to be mended, NaN for cells that are empty or not finite."""
     column = table.column(name)
+    if mend:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            bare = pc.utf8_trim_whitespace(column)
+            column = pc.if_else(pc.is_in(bare, pa.array(["", *MISSING_TEXTS])), None, bare)
+        elif pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_finite(column), column, None)
+        if column.null_count:
+            there = pc.is_valid(column)
+            numbers = np.full(len(column), np.nan)
+            found = _numbers(table.filter(there), path, name)
+            numbers[there.to_numpy()] = found
+            return numbers
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise _bad_cell(path, row, name, "empty")
@@ -266,7 +314,7 @@ def _bad_cell(path: Path, row: int, name: str, found: str) -> RecordingError:
     )
 
 
-def _time(table: pa.Table, path: Path, source: SourceFormat) -> FloatArray:
+def _time(table: pa.Table, path: Path, source: SourceFormat, mend: bool) -> FloatArray:
     """Seconds; an epoch is moved to start at 0."""
     name = source.columns.get("time", "time")
     column = table.column(name)
@@ -279,8 +327,9 @@ def _time(table: pa.Table, path: Path, source: SourceFormat) -> FloatArray:
         # Subtract before scaling: nanoseconds since 1970 do not fit a float64.
         first = int(whole[0]) if whole[0] * unit >= _EPOCH_S else 0
         return np.asarray((whole - first) * unit, dtype=np.float64)
-    seconds = _numbers(table, path, name) * unit
-    return seconds - seconds[0] if seconds[0] >= _EPOCH_S else seconds
+    seconds = _numbers(table, path, name, mend) * unit
+    known = seconds[np.isfinite(seconds)]
+    return seconds - known[0] if len(known) and known[0] >= _EPOCH_S else seconds
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> IntArray | None:
@@ -290,7 +339,7 @@ def _whole_numbers(column: pa.ChunkedArray) -> IntArray | None:
         return None
 
 
-def _labels(table: pa.Table, path: Path, source: SourceFormat) -> TextArray | None:
+def _labels(table: pa.Table, path: Path, source: SourceFormat, mend: bool) -> TextArray | None:
     name = source.columns.get("label", "label")
     if name not in table.column_names:
         return None
@@ -299,7 +348,7 @@ def _labels(table: pa.Table, path: Path, source: SourceFormat) -> TextArray | No
         column = pc.fill_null(column, "")
     labels = np.array(column.to_pylist(), dtype=np.str_)
     empty = np.flatnonzero(labels == "")
-    if empty.size:
+    if empty.size and not mend:
         raise RecordingError(
             f"row {int(empty[0]) + 1}, column {name!r}: an empty label; "
             "name what is done there (for example 'Rest'), or leave the column out",
@@ -340,6 +389,8 @@ def write_recording(recording: Recording, path: Path) -> None:
     if recording.labels is not None:
         columns["label"] = recording.labels
     metadata = {k: getattr(recording, k) for k in _METADATA_FIELDS}
+    if not recording.provenance:
+        del metadata["provenance"]
     write_table(columns, path, metadata)
 
 

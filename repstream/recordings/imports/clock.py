@@ -1,0 +1,75 @@
+"""Clocks as they come: rows without numbers, out of order, or twice at one time; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from repstream.arrays import IntArray, TextArray
+from repstream.recordings.imports.raw import Stream
+
+MISSING_NS = np.iinfo(np.int64).min
+"""Stands for a time that is not there."""
+
+_LEAST_STEP_NS = 1_000  # a recording's clock resolves a microsecond
+
+
+def clean(stream: Stream, labels: TextArray | None, repairs: Counter[str]) -> tuple[Stream, TextArray | None]:
+    """Make a clock increase, row by row.
+
+    Rows with an empty cell are dropped, rows out of order sorted, equal rows at one time merged, and different ones
+    at one time spread evenly up to the next time, in their order: a clock that ticks in milliseconds repeats some.
+
+    Parameters
+    ----------
+    stream : Stream
+    labels : ndarray of str, shape (n,), optional
+    repairs : Counter
+        ``empty_rows``, ``sorted_rows``, ``merged_rows`` and ``spread_rows`` are added up here.
+
+    Returns
+    -------
+    Stream, ndarray of str or None
+        With times that increase by at least 1 µs.
+    """
+    time_ns, values = stream.time_ns, stream.values
+    whole = np.isfinite(values).all(axis=1) & (time_ns != MISSING_NS)
+    if not whole.all():
+        repairs["empty_rows"] += int((~whole).sum())
+        time_ns, values = time_ns[whole], values[whole]
+        labels = labels[whole] if labels is not None else None
+    steps = np.diff(time_ns)
+    if (steps < 0).any():
+        order = np.argsort(time_ns, kind="stable")
+        repairs["sorted_rows"] += int((order != np.arange(len(order))).sum())
+        time_ns, values = time_ns[order], values[order]
+        labels = labels[order] if labels is not None else None
+        steps = np.diff(time_ns)
+    same = np.concatenate([[False], steps == 0])
+    if same.any():
+        twice = same & np.concatenate([[False], (values[1:] == values[:-1]).all(axis=1)])
+        if twice.any():
+            repairs["merged_rows"] += int(twice.sum())
+            time_ns, values = time_ns[~twice], values[~twice]
+            labels = labels[~twice] if labels is not None else None
+        time_ns = _spread(time_ns, repairs)
+    return Stream(time_ns, values, stream.unit), labels
+
+
+def _spread(time_ns: IntArray, repairs: Counter[str]) -> IntArray:
+    """Give samples of one time their share of the step to the next."""
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(time_ns) != 0]))
+    counts = np.diff(np.append(starts, len(time_ns)))
+    if (counts == 1).all():
+        return time_ns
+    times = time_ns[starts]
+    steps = np.diff(times)
+    usual = int(np.median(steps)) if len(steps) else _LEAST_STEP_NS
+    # Of a last one, and before a hole, what a step usually is.
+    room = np.minimum(np.append(steps, usual), usual * 2)
+    within = np.arange(len(time_ns)) - np.repeat(starts, counts)
+    share = np.maximum(room // counts, _LEAST_STEP_NS)
+    repairs["spread_rows"] += int((counts - 1).sum())
+    spread: IntArray = np.repeat(times, counts) + within * np.repeat(share, counts)
+    return spread

@@ -1,0 +1,174 @@
+"""What a recording is worth: its clock, gravity, faults of its sensors, and whether another one is its copy; pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from repstream.arrays import FloatArray, IntArray
+from repstream.recordings.axes import AXES
+from repstream.recordings.imports import units
+from repstream.recordings.recording import Recording
+
+_HOLE_S = 0.2
+_CLIPPED_ROW = 3  # samples in a row at an axis's extreme, for it to be the sensor's end
+_STUCK_S = 1.0
+_ALIKE = 0.2  # share of the shorter recording's samples that two copies have in common
+_ROUNDED = 1e-4  # g and °/s: units converted there and back differ by less
+
+
+@dataclass
+class Quality:
+    """What `examine` found.
+
+    Attributes
+    ----------
+    rate_hz, jitter_ms : float
+        Median rate, and the standard deviation of the clock's steps but for holes.
+    holes : int
+        Steps of more than 0.2 s, no window spans one; `longest_hole_s` is the longest.
+    gravity_g : float
+        Length of the acceleration where it is calmest.
+    gravity_axis : str
+        The axis that most of it stands on at rest, with its sign: ``+accel_z``.
+    clipped : dict
+        Share of an axis's samples that stand at its extreme, three or more in a row.
+    stuck_s : dict
+        Longest stretch in which an axis repeats one value, s, where it is more than a second.
+    suspicions : list of str
+        What looks wrong, in words.
+    """
+
+    name: str
+    subject: str
+    session: str
+    device: str
+    side: str
+    seconds: float
+    samples: int
+    rate_hz: float
+    jitter_ms: float
+    holes: int
+    longest_hole_s: float
+    gravity_g: float
+    gravity_axis: str
+    clipped: dict[str, float]
+    stuck_s: dict[str, float]
+    windows: dict[str, int] = field(default_factory=dict)
+    copies: list[str] = field(default_factory=list)
+    suspicions: list[str] = field(default_factory=list)
+
+
+def examine(recording: Recording) -> Quality:
+    """Look at one recording; windows and copies are for the caller to fill in."""
+    values, steps_s = recording.values, np.diff(recording.times_us) / 1e6
+    usual = steps_s[steps_s <= _HOLE_S]
+    rate_hz = 1.0 / float(np.median(steps_s)) if len(steps_s) else recording.rate_hz
+    resting = units.at_rest(values[:, :3], rate_hz)
+    mean = values[:, :3].mean(axis=0)
+    axis = int(np.abs(mean).argmax())
+    found = Quality(
+        name=recording.name,
+        subject=recording.subject,
+        session=recording.session,
+        device=recording.device,
+        side=recording.side,
+        seconds=round(recording.duration_s, 3),
+        samples=recording.n_samples,
+        rate_hz=round(rate_hz, 3),
+        jitter_ms=round(float(usual.std()) * 1e3, 3) if len(usual) else 0.0,
+        holes=int((steps_s > _HOLE_S).sum()),
+        longest_hole_s=round(float(steps_s.max()), 3) if (steps_s > _HOLE_S).any() else 0.0,
+        gravity_g=round(resting, 3),
+        gravity_axis=f"{'-' if mean[axis] < 0 else '+'}{AXES[axis]}",
+        clipped={a: s for i, a in enumerate(AXES) if (s := _clipped(values[:, i])) > 0.001},
+        stuck_s={a: s for i, a in enumerate(AXES) if (s := _stuck_s(values[:, i], recording.times_us)) > _STUCK_S},
+    )
+    found.suspicions += _suspicions(recording, found)
+    return found
+
+
+def _suspicions(recording: Recording, found: Quality) -> list[str]:
+    said = []
+    values = recording.values
+    if not 0.85 <= found.gravity_g <= 1.15:
+        said.append(f"at its calmest it shows {found.gravity_g:.2f} g, not 1 g: unit, calibration, or never calm")
+    turning = units.rotation(values[:, :3], np.radians(values[:, 3:]), found.rate_hz)
+    if turning is not None and turning.agreement <= -0.6:
+        said.append("gravity moves against what the gyroscope says: the axes of the two sensors differ")
+    elif turning is not None and turning.agreement >= 0.6 and not 0.3 <= turning.scale <= 3.0:
+        said.append(f"gravity moves {turning.scale:.3g} times as fast as the gyroscope says: its unit")
+    # SPAR's watches: +0.52 g on the left wrist, -0.57 g on the right (docs/model.md).
+    mean_x = float(values[:, 0].mean())
+    if (recording.side, mean_x < 0) in (("left", True), ("right", False)) and abs(mean_x) > 0.3:
+        said.append(f"said to be worn {recording.side}, but x points the other way ({mean_x:+.2f} g)")
+    for axis, share in found.clipped.items():
+        said.append(f"{axis} is clipped in {share:.1%} of the samples")
+    for axis, seconds in found.stuck_s.items():
+        said.append(f"{axis} repeats one value for {seconds:.1f} s")
+    if found.holes:
+        said.append(f"{found.holes} holes, the longest {found.longest_hole_s:.1f} s")
+    return said
+
+
+def _clipped(values: FloatArray) -> float:
+    """Share of samples in runs of three or more at the smallest or largest value."""
+    n = 0
+    for extreme in (values.min(), values.max()):
+        at = np.concatenate([[False], values == extreme, [False]])
+        edges = np.flatnonzero(at[1:] != at[:-1])
+        lengths = edges[1::2] - edges[::2]
+        n += int(lengths[lengths >= _CLIPPED_ROW].sum())
+    return n / max(len(values), 1) if values.min() != values.max() else 0.0
+
+
+def _stuck_s(values: FloatArray, times_us: IntArray) -> float:
+    """Longest stretch of one value, s."""
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(values) != 0]))
+    ends = np.append(starts[1:], len(values)) - 1
+    return round(float((times_us[ends] - times_us[starts]).max()) / 1e6, 3) if len(values) else 0.0
+
+
+def find_copies(recordings: Sequence[Recording]) -> dict[str, list[str]]:
+    """Find recordings of one movement, whatever they are called and whenever they say they were made.
+
+    A sample's six numbers hardly ever come twice: recordings that share a fifth of them or more (of the shorter one)
+    hold the same movement.
+
+    Returns
+    -------
+    dict of str to list of str
+        Names of a recording's copies, for those that have some.
+    """
+    owners: dict[int, list[int]] = defaultdict(list)
+    sizes = []
+    for i, recording in enumerate(recordings):
+        rows = np.unique(_row_hashes(recording.values))
+        sizes.append(len(rows))
+        for row in rows.tolist():
+            owners[row].append(i)
+    shared: dict[tuple[int, int], int] = defaultdict(int)
+    for found in owners.values():
+        for j, a in enumerate(found):
+            for b in found[j + 1 :]:
+                shared[a, b] += 1
+    copies: dict[str, list[str]] = defaultdict(list)
+    for (a, b), n in shared.items():
+        if n >= _ALIKE * min(sizes[a], sizes[b]):
+            copies[recordings[a].name].append(recordings[b].name)
+            copies[recordings[b].name].append(recordings[a].name)
+    return dict(copies)
+
+
+def _row_hashes(values: FloatArray) -> IntArray:
+    whole = np.rint(values / _ROUNDED).astype(np.int64)
+    moving = (np.diff(whole, axis=0, prepend=whole[:1]) != 0).any(axis=1)  # what stands still is alike anywhere
+    hashes = np.zeros(len(whole), dtype=np.uint64)
+    for axis in range(whole.shape[1]):
+        hashes = (hashes ^ whole[:, axis].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(29)
+    kept: IntArray = hashes[moving].astype(np.int64)
+    return kept
