@@ -20,13 +20,17 @@ def bench(
             metavar="[PART]…", help=f"What to measure: {', '.join(PARTS)}. Default: all (about 15 minutes)."
         ),
     ] = None,
-    wearers: Annotated[int, typer.Option(min=1, help="Wearers in the backlogs of throughput and monitor.")] = 400,
-    seconds: Annotated[float, typer.Option(min=10.0, help="Length of that backlog, s of wear.")] = 30.0,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds of throughput and recovery.")] = 3,
-    predictions: Annotated[int, typer.Option(min=1_000, help="Predictions in the backlog of monitor.")] = 200_000,
-    hours: Annotated[float, typer.Option(min=0.1, help="Stable wear of each device in drift, h.")] = 24.0,
-    out: Annotated[Path | None, typer.Option(help="Also write the figures to this file, as JSON.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw the figures of drift as a PNG.")] = None,
+    wearers: Annotated[
+        int, typer.Option(min=1, help="Number of wearers in the backlogs of throughput and monitor.")
+    ] = 400,
+    seconds: Annotated[float, typer.Option(min=10.0, help="Length of that backlog, in seconds of wear.")] = 30.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of rounds of throughput and recovery.")] = 3,
+    predictions: Annotated[
+        int, typer.Option(min=1_000, help="Number of predictions in the backlog of monitor.")
+    ] = 200_000,
+    hours: Annotated[float, typer.Option(min=0.1, help="Hours of stable wear per device in drift.")] = 24.0,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures to this file as JSON.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the figures of drift to this PNG file.")] = None,
     as_json: JsonOutput = False,
 ) -> None:
     """Measure cost a packet, wearers a core, latency, recovery and alarms, as ratios in one run."""
@@ -38,7 +42,7 @@ def bench(
     chosen = parts or list(PARTS)
     for part in chosen:
         if part not in PARTS:
-            raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}")
+            raise typer.BadParameter(f"{part!r} is not one of {', '.join(PARTS)}")
 
     def progress(text: str) -> None:
         typer.echo(text, err=True)

@@ -67,12 +67,12 @@ def _options(
     ] = False,
     log_level: Annotated[
         str,
-        typer.Option(help="Least severity that is logged: debug, info, warning, error.", envvar="REPSTREAM_LOG_LEVEL"),
+        typer.Option(help="Lowest severity to log: debug, info, warning or error.", envvar="REPSTREAM_LOG_LEVEL"),
     ] = "info",
 ) -> None:
     levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
     if log_level.lower() not in levels:
-        raise typer.BadParameter(f"{log_level!r} is none of {', '.join(levels)}", param_hint="--log-level")
+        raise typer.BadParameter(f"{log_level!r} is not one of {', '.join(levels)}", param_hint="--log-level")
     logging.basicConfig(
         level=levels[log_level.lower()], format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -27,10 +27,10 @@ DataOption = Annotated[
         metavar="DIR",
         file_okay=False,
         show_default=_DEFAULT_DATA,
-        help="Folder of the broker: its topics, its log, its pid. One broker a folder.",
+        help="Folder of the broker: its topics, its log, its pid. One broker per folder.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 def default_data_dir() -> Path:
@@ -101,7 +101,7 @@ def start(
         if port not in (0, broker.port):
             _say(f"on port {broker.port}, not {port}: to move it, stop it first")
     else:
-        _say(f"running (pid {broker.pid}) on {broker.data_dir}; end it by: repstream broker stop")
+        _say(f"running (pid {broker.pid}) on {broker.data_dir}; stop it with: repstream broker stop")
     typer.echo(json.dumps({**_facts(broker), "already": already}) if as_json else broker.bootstrap_servers)
 
 
@@ -114,7 +114,7 @@ def stop(
             envvar="REPSTREAM_BROKER_STOP_TIMEOUT",
             metavar="S",
             min=0,
-            help="Seconds for an orderly end; then it is killed, which loses no acknowledged message.",
+            help="Seconds to wait for a clean shutdown before killing it; no acknowledged message is lost either way.",
         ),
     ] = 20.0,
     as_json: JsonOption = False,
@@ -142,7 +142,7 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
     broker = EmbeddedBroker.attach(folder)
     if broker is None:
         why = EmbeddedBroker.why_ended(folder)
-        text = "not running" if why is None else f"not running; it ended untold, its last words: {why}"
+        text = "not running" if why is None else f"not running; it ended unexpectedly: {why}"
         facts = {"running": False, "data": str(folder)} | ({} if why is None else {"why_ended": why})
         typer.echo(json.dumps(facts) if as_json else text)
         raise typer.Exit(1)

@@ -53,7 +53,7 @@ def missing_at_once(command: str) -> str | None:
 
 
 def advice(missing: str, command: str) -> str | None:
-    """Word what is missing and how to get it; None where it is none of an extra.
+    """Word what is missing and how to get it; None where it is not one of an extra.
 
     Parameters
     ----------

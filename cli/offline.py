@@ -18,10 +18,10 @@ def features(
     out: Table,
     feature_set: Annotated[
         str | None,
-        typer.Option(help="Feature set by name. Default: the default model's.", envvar="REPSTREAM_FEATURE_SET"),
+        typer.Option(help="Name of the feature set. Default: the default model's.", envvar="REPSTREAM_FEATURE_SET"),
     ] = None,
-    window: Annotated[int, typer.Option(min=1, help="Samples a window, at 50 Hz.", envvar="REPSTREAM_WINDOW")] = 151,
-    hop: Annotated[int, typer.Option(min=1, help="Samples from one window's start to the next, at 50 Hz.")] = 151,
+    window: Annotated[int, typer.Option(min=1, help="Samples per window, at 50 Hz.", envvar="REPSTREAM_WINDOW")] = 151,
+    hop: Annotated[int, typer.Option(min=1, help="Samples between the starts of two windows, at 50 Hz.")] = 151,
     as_json: JsonOutput = False,
 ) -> None:
     """Write the features of recordings, one row a window."""

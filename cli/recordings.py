@@ -15,7 +15,7 @@ from repstream.service.options import JsonOutput
 if TYPE_CHECKING:
     from repstream.recordings.recording import Recording
 
-app = typer.Typer(help="List the recordings there are; convert your own.", no_args_is_help=True)
+app = typer.Typer(help="List the available recordings; convert your own.", no_args_is_help=True)
 
 
 def _summary(recording: Recording) -> dict[str, object]:
@@ -40,7 +40,7 @@ def _summary(recording: Recording) -> dict[str, object]:
 def list_recordings(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]…", help="Files, folders or patterns; default: the whole catalogue."),
+        typer.Argument(metavar="[FILE]…", help="Files, folders or patterns. Default: the whole catalogue."),
     ] = None,
     as_json: JsonOutput = False,
 ) -> None:
@@ -84,7 +84,7 @@ def convert(
     time_unit: Annotated[
         str,
         typer.Option(
-            help="Unit of the time column: s, ms, us or ns. An epoch is moved to start at 0.",
+            help="Unit of the time column: s, ms, us or ns. Epoch times are shifted to start at 0.",
             envvar="REPSTREAM_TIME_UNIT",
         ),
     ] = "s",
@@ -94,18 +94,22 @@ def convert(
     gyro_unit: Annotated[
         str, typer.Option(help="Unit of angular rate: deg/s or rad/s.", envvar="REPSTREAM_GYRO_UNIT")
     ] = "deg/s",
-    subject: Annotated[str | None, typer.Option(help="Who wore it. Default: as in SRC, else unknown.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="The person who wore the device. Default: as in SRC, else unknown.")
+    ] = None,
     session: Annotated[
-        str | None, typer.Option(help="Name of the session. Default: as in SRC, else its file name.")
+        str | None, typer.Option(help="Name of the session. Default: as in SRC, else the file name.")
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="Name of the device. Default: as in SRC, else the file name.")
     ] = None,
     side: Annotated[
-        str | None, typer.Option(help=f"Wrist it was worn on: {', '.join(SIDES)}. Default: as in SRC, else unknown.")
+        str | None,
+        typer.Option(help=f"Wrist the device was worn on: {', '.join(SIDES)}. Default: as in SRC, else unknown."),
     ] = None,
     rate_hz: Annotated[
-        float | None, typer.Option(help="Nominal sampling rate, Hz. Default: as in SRC, else from its clock.")
+        float | None,
+        typer.Option(help="Nominal sampling rate, Hz. Default: as in SRC, else estimated from the timestamps."),
     ] = None,
     label: Annotated[str | None, typer.Option(help="Label of all samples.", show_default=False)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse whatever would be repaired.")] = False,
@@ -133,7 +137,7 @@ def convert(
         ("--side", side or "unknown", dict.fromkeys(SIDES)),
     ):
         if value not in known:
-            raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
     metadata = {"subject": subject, "session": session, "device": device, "side": side, "rate_hz": rate_hz}
     read_as = SourceFormat(_mapping(column or []), time_unit, accel_unit, gyro_unit, metadata)
     repairs: Counter[str] = Counter()

@@ -17,16 +17,24 @@ def topics(
     replication: Annotated[
         int,
         typer.Option(
-            min=-1, help="Copies of each new topic; -1 takes the brokers' default.", envvar="REPSTREAM_REPLICATION"
+            min=-1,
+            help="Replication factor of new topics; -1 for the brokers' default.",
+            envvar="REPSTREAM_REPLICATION",
         ),
     ] = -1,
     group: Annotated[
-        str, typer.Option(help="The predictors' group, which has a topic for its state.", envvar="REPSTREAM_GROUP")
+        str,
+        typer.Option(
+            help="Consumer group of the predictors; its state topic is created too.", envvar="REPSTREAM_GROUP"
+        ),
     ] = PREDICTOR_GROUP,
     monitor_group: Annotated[
-        str, typer.Option(help="The monitor's group, which has one too.", envvar="REPSTREAM_MONITOR_GROUP")
+        str,
+        typer.Option(
+            help="Consumer group of the monitor; its state topic is created too.", envvar="REPSTREAM_MONITOR_GROUP"
+        ),
     ] = MONITOR_GROUP,
-    wait: Annotated[float, typer.Option(min=0.0, help="How long to wait for Kafka, s.")] = 60.0,
+    wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for Kafka.")] = 60.0,
     as_json: JsonOutput = False,
 ) -> None:
     """Make the topics that are not there yet, and list all of ours.
@@ -36,7 +44,7 @@ def topics(
     has more.
     """
     if replication == 0:
-        raise typer.BadParameter("0 copies are none; 1 or more, or -1", param_hint="--replication")
+        raise typer.BadParameter("must be at least 1, or -1 for the brokers' default", param_hint="--replication")
 
     from repstream.kafka.connection import KafkaConnection, translated, wait_for_broker
     from repstream.kafka.state_topic import TOPIC_CONFIG as STATE_CONFIG

@@ -50,7 +50,7 @@ def demo(
         bool,
         typer.Option(
             "--no-browser",
-            help="Do not open the live page in a browser; its address is printed.",
+            help="Print the live page's address instead of opening it in a browser.",
             envvar="REPSTREAM_NO_BROWSER",
         ),
     ] = False,
@@ -59,7 +59,7 @@ def demo(
         typer.Option(
             metavar="FILE",
             dir_okay=False,
-            help="Write the summary to this file, as JSON.",
+            help="Write the summary to this file as JSON.",
             envvar="REPSTREAM_SUMMARY",
             show_default=False,
         ),
@@ -69,7 +69,7 @@ def demo(
         typer.Option(
             metavar="FILE",
             dir_okay=False,
-            help="Save the live table as it stood before the end, as an SVG picture.",
+            help="Save the final live table to this file as SVG.",
             show_default=False,
         ),
     ] = None,

@@ -94,7 +94,7 @@ class Watch:
         while producer.is_running() and not stopping.is_set():
             if duration_s is not None and time.monotonic() - self._began_s > duration_s + _OVERTIME_S:
                 raise RepstreamError(
-                    f"the producer is not done {_OVERTIME_S:g} s after its {duration_s:g} s: Kafka hangs, or the machine "
+                    f"the producer is still running {_OVERTIME_S:g} s after its {duration_s:g} s: Kafka hangs, or the machine "
                     "has no time for it; run the demo again with less beside it"
                 )
             self._show(show, _LIVE)
@@ -137,13 +137,15 @@ class Watch:
 
     def _check(self) -> None:
         if not self._services.broker.is_alive():
-            raise RepstreamError("Kafka has ended, killed or for want of memory or disk space; run the demo again")
+            raise RepstreamError(
+                "Kafka ended unexpectedly (killed, or out of memory or disk space); run the demo again"
+            )
         if not self._services.predictor.is_running():
             raise RepstreamError(f"the predictor ended: {self._services.predictor.last_words()}")
         if not self._services.monitor.is_running():
             raise RepstreamError(f"the monitor ended: {self._services.monitor.last_words()}")
         if self._reader.failure is not None:
-            raise RepstreamError(f"the predictions cannot be followed: {self._reader.failure}")
+            raise RepstreamError(f"the predictions cannot be read: {self._reader.failure}")
 
     def _show(self, show: Callable[[table.Frame], None], phase: str) -> None:
         self._check()

@@ -27,12 +27,12 @@ def monitor(
     model: ModelName = DEFAULT_MODEL,
     models_dir: ModelsDir = None,
     port: Annotated[
-        int, typer.Option(min=0, help="Port of the web server (0: a free one).", envvar="REPSTREAM_PORT")
+        int, typer.Option(min=0, help="Port of the web server; 0 chooses a free one.", envvar="REPSTREAM_PORT")
     ] = PAGE_PORT,
     host: Annotated[
         str,
         typer.Option(
-            help="Address of the web server. Beyond this machine a token is needed for all but health and metrics.",
+            help="Address of the web server. Other than on loopback, everything but health checks and metrics needs a token.",
             envvar="REPSTREAM_HOST",
         ),
     ] = PAGE_HOST,
@@ -46,44 +46,50 @@ def monitor(
         ),
     ] = None,
     group: Annotated[
-        str, typer.Option(help="Group under which it commits how far it got.", envvar="REPSTREAM_MONITOR_GROUP")
+        str,
+        typer.Option(
+            help="Consumer group under which the monitor commits its offsets.", envvar="REPSTREAM_MONITOR_GROUP"
+        ),
     ] = MonitorSettings.group,
     predictor_group: Annotated[
         str,
-        typer.Option(help="Group of the predictors whose ledger of samples is shown.", envvar="REPSTREAM_GROUP"),
+        typer.Option(help="Consumer group of the predictors whose sample ledger is shown.", envvar="REPSTREAM_GROUP"),
     ] = MonitorSettings.predictor_group,
     window: Annotated[
         float,
         typer.Option(
-            min=1.0, help="Length of a monitoring window, s of event time.", envvar="REPSTREAM_MONITOR_WINDOW"
+            min=1.0, help="Length of a monitoring window, in seconds of event time.", envvar="REPSTREAM_MONITOR_WINDOW"
         ),
     ] = MonitoringSettings.window_s,
     current: Annotated[
         int,
         typer.Option(
-            min=1, help="Monitoring windows that are compared with the reference.", envvar="REPSTREAM_MONITOR_CURRENT"
+            min=1,
+            help="Number of recent monitoring windows to compare with the reference.",
+            envvar="REPSTREAM_MONITOR_CURRENT",
         ),
     ] = MonitoringSettings.current,
     retained: Annotated[
         int,
         typer.Option(
-            min=1, help="Monitoring windows that are remembered, for reports.", envvar="REPSTREAM_MONITOR_RETAINED"
+            min=1, help="Number of monitoring windows to keep for reports.", envvar="REPSTREAM_MONITOR_RETAINED"
         ),
     ] = MonitoringSettings.retained,
     every: Annotated[
-        float, typer.Option(min=0.1, help="Time between two passes, s.", envvar="REPSTREAM_MONITOR_EVERY")
+        float, typer.Option(min=0.1, help="Seconds between two drift passes.", envvar="REPSTREAM_MONITOR_EVERY")
     ] = MonitorSettings.every_s,
-    reports: Annotated[Path, typer.Option(help="Folder that reports are kept in.", envvar="REPSTREAM_REPORTS")] = (
+    reports: Annotated[Path, typer.Option(help="Folder to keep reports in.", envvar="REPSTREAM_REPORTS")] = (
         ReportSettings.folder
     ),
     keep_reports: Annotated[
-        int, typer.Option(min=1, help="Reports that are kept; the oldest go.", envvar="REPSTREAM_KEEP_REPORTS")
+        int,
+        typer.Option(min=1, help="Number of reports to keep; older ones are deleted.", envvar="REPSTREAM_KEEP_REPORTS"),
     ] = ReportSettings.keep,
     report_every: Annotated[
         float,
         typer.Option(
             min=0.0,
-            help="Time from one report that nobody asked for to the next, s; 0 for none. Alarms have theirs.",
+            help="Seconds between scheduled reports; 0 disables them. Alarms trigger their own.",
             envvar="REPSTREAM_REPORT_EVERY",
         ),
     ] = ReportSettings.every_s,

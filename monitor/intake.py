@@ -140,7 +140,7 @@ class Intake:
                     self._note_place(place, prediction.end, record.offset)
                 if self._others.hear(prediction.model, stamped_s, record.partition):
                     log.warning(
-                        "%s-%d offset %d: predictions of model %s come, too; this monitor watches %s alone",
+                        "%s-%d offset %d: also found predictions of model %s; this monitor watches %s only",
                         *(record.topic, record.partition, record.offset, prediction.model, self._model.id),
                     )
                 # Not what depends on the clock or on what came before: it must be the same when read again.

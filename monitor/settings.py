@@ -51,7 +51,7 @@ class MonitoringSettings:
     Attributes
     ----------
     window_s : float
-        Length of a monitoring window, s of event time.
+        Length of a monitoring window, in seconds of event time.
     current : int
         Windows that are compared with the reference at a pass.
     retained : int

@@ -29,7 +29,10 @@ def predict(
     models_dir: ModelsDir = None,
     hop: Hop = _DEFAULTS.hop,
     group: Annotated[
-        str, typer.Option(help="Consumer group; predictors of one group share the work.", envvar="REPSTREAM_GROUP")
+        str,
+        typer.Option(
+            help="Consumer group; predictors in the same group share the partitions.", envvar="REPSTREAM_GROUP"
+        ),
     ] = _DEFAULTS.group,
     lateness: Annotated[
         float,

@@ -19,7 +19,7 @@ class PredictorSettings:
     hop : int or None
         Samples between the starts of two windows; None takes the model's.
     lateness_s : float
-        How late a packet may come and still be put in order, s of event time.
+        Maximum lateness of a packet that is still put in order, in seconds of event time.
     batch_packets : int
         Most packets in a transaction.
     checkpoint_s, checkpoint_packets : float, int

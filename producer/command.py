@@ -52,25 +52,25 @@ def produce(
         bool,
         typer.Option(
             "--loop",
-            help="After a device's last session start again, with sessions <session>#2, #3, …",
+            help="Repeat each device's sessions endlessly, as <session>#2, <session>#3, …",
             envvar="REPSTREAM_LOOP",
         ),
     ] = ProducerSettings.loop,
     packet_samples: Annotated[
-        int, typer.Option(min=1, max=500, help="Samples a packet.", envvar="REPSTREAM_PACKET_SAMPLES")
+        int, typer.Option(min=1, max=500, help="Samples per packet.", envvar="REPSTREAM_PACKET_SAMPLES")
     ] = ProducerSettings.packet_samples,
     label_delay: Annotated[
         float,
         typer.Option(
             min=0.0,
-            help="From the end of a labelled interval to its label on the topic labels, s of event time.",
+            help="Seconds of event time between the end of a labelled interval and its message on the labels topic.",
             envvar="REPSTREAM_LABEL_DELAY",
         ),
     ] = ProducerSettings.label_delay_s,
     inject: Inject = None,
     list_faults: Annotated[
         bool,
-        typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="List the kinds of faults."),
+        typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="List the available faults and exit."),
     ] = False,
     seed: Seed = ProducerSettings.seed,
     partitions: Partitions = 4,
@@ -79,7 +79,7 @@ def produce(
         str,
         typer.Option(
             metavar="TEXT",
-            help="Append this to each session's name, to replay what the log holds already once more.",
+            help="Append this to each session's name, to replay recordings again that are already in the log.",
             envvar="REPSTREAM_SESSION_SUFFIX",
         ),
     ] = ProducerSettings.session_suffix,
@@ -87,14 +87,14 @@ def produce(
         bool,
         typer.Option(
             "--controllable",
-            help="Follow commands from the live page: pause, speed, faults. Without it a replay is the same each time.",
+            help="Accept commands from the live page: pause, speed, faults. Without it every replay of the same options is identical.",
             envvar="REPSTREAM_CONTROLLABLE",
         ),
     ] = False,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     as_json: JsonOutput = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not report progress on stderr.")] = False,
 ) -> None:
     """Replay recordings into Kafka, as any number of wearers; returns when all is acknowledged.
 

@@ -196,7 +196,7 @@ class Control:
         elif command.action == "speed":
             low, high = SPEEDS
             if command.speed is None or not low <= command.speed <= high:
-                raise SettingsError(f"the speed is {low:g} to {high:g}, not {command.speed}")
+                raise SettingsError(f"the speed must be {low:g} to {high:g}, not {command.speed}")
             self._pace.set_speed(command.speed)
         elif command.action == "clear":
             self._faults.end(self._event_s())

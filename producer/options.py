@@ -18,7 +18,7 @@ Speed = Annotated[
     str,
     typer.Option(
         metavar="X|max",
-        help="Pace: X times the recordings' own, or max for as fast as possible. Event time ends at now.",
+        help="Replay speed: X times the recorded pace, or max for as fast as possible. Event time ends at the current time.",
         envvar="REPSTREAM_SPEED",
     ),
 ]
@@ -39,7 +39,7 @@ Duration = Annotated[
     float | None,
     typer.Option(
         metavar="S",
-        help="Stop after so long on the clock, s. Default: when the recordings end.",
+        help="Stop after this many seconds of wall-clock time. Default: when the recordings end.",
         envvar="REPSTREAM_DURATION",
         show_default=False,
     ),
@@ -49,7 +49,7 @@ Inject = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KIND[:AMOUNT]@START[-END][/DEVICE]",
-        help="Put a fault in, e.g. drop:0.05@30-90/spar-s08-*; repeatable. START and END in s of event "
+        help="Inject a fault, e.g. drop:0.05@30-90/spar-s08-*; repeatable. START and END in s of event "
         "time from the start of the replay, DEVICE a pattern; the kinds: repstream produce --list-faults. In the "
         "environment separated by spaces.",
         envvar="REPSTREAM_INJECT",
@@ -57,7 +57,7 @@ Inject = Annotated[
     ),
 ]
 
-Seed = Annotated[int, typer.Option(help="Repeats faults and starting times.", envvar="REPSTREAM_SEED")]
+Seed = Annotated[int, typer.Option(help="Random seed for faults and starting times.", envvar="REPSTREAM_SEED")]
 
 
 def speed_text(speed: float) -> str:

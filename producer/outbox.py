@@ -127,8 +127,8 @@ class Outbox:
         if not self._is_stalled and silent_s > STALLED_AFTER_S:
             self._is_stalled = True
             self._say(
-                f"Kafka at {self._address} has acknowledged nothing for {silent_s:.0f} s; "
-                f"keeping {self.in_flight} messages and trying again"
+                f"Kafka at {self._address} has not acknowledged anything for {silent_s:.0f} s; "
+                f"holding {self.in_flight} messages and trying again"
             )
         elif self._is_stalled and silent_s < SILENT_AFTER_S:
             self._is_stalled = False
@@ -147,7 +147,7 @@ class Outbox:
             why = "no answer" if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"
             raise BrokerError(
                 f"Kafka at {self._address} did not acknowledge {n_lost} of {self.sent} messages ({why}); "
-                "run the same command again: it goes on where the log ends"
+                "run the same command again to resume where the log ends"
             )
 
     def close(self) -> None:

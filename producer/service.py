@@ -101,7 +101,7 @@ class Producer:
         if outbox is None:
             return False, "waiting for Kafka"
         if (silent_s := outbox.silent_s) > STALLED_AFTER_S:
-            return False, f"Kafka has acknowledged nothing for {silent_s:.0f} s"
+            return False, f"Kafka has not acknowledged anything for {silent_s:.0f} s"
         return True, f"{outbox.sent} messages sent, {outbox.in_flight} not acknowledged yet"
 
     def run(self) -> ProduceSummary:

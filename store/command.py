@@ -35,7 +35,9 @@ def store(
     url: StoreUrl = DEFAULT_STORE,
     group: Annotated[
         str,
-        typer.Option(help="Consumer group; stores of one group share the work.", envvar="REPSTREAM_STORE_GROUP"),
+        typer.Option(
+            help="Consumer group; stores in the same group share the partitions.", envvar="REPSTREAM_STORE_GROUP"
+        ),
     ] = _DEFAULTS.group,
     features: Annotated[
         bool,

@@ -78,7 +78,7 @@ class MongoStore:
     Raises
     ------
     SettingsError
-        Where the URL is none of MongoDB's.
+        Where the URL is not one of MongoDB's.
 
     Notes
     -----

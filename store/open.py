@@ -28,7 +28,7 @@ def open_store(url: str, *, writing: bool = False, features: bool = False) -> St
     Raises
     ------
     SettingsError
-        Where the URL is none of these.
+        Where the URL is not one of these.
     StoreError
         Where there is no such file, or the package for this database is missing.
     """

@@ -52,11 +52,11 @@ def _moment(value: str) -> float:
             moment = datetime.fromisoformat(value)
         except ValueError:
             raise typer.BadParameter(
-                f"{value!r} is no time; write epoch seconds, or ISO 8601 such as 2026-05-17T08:30:00Z"
+                f"{value!r} is not a time; write epoch seconds, or ISO 8601 such as 2026-05-17T08:30:00Z"
             ) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not _EARLIEST_S <= seconds <= _LATEST_S:
-        raise typer.BadParameter(f"{value} is not in epoch seconds of 2001 to 2100; a date is written 2026-05-17")
+        raise typer.BadParameter(f"{value} is outside the epoch seconds of 2001 to 2100; write a date as 2026-05-17")
     return seconds
 
 
@@ -64,10 +64,10 @@ def predictions(
     url: StoreUrl = DEFAULT_STORE,
     device: Annotated[
         str | None,
-        typer.Option(help="Of this device; * stands for any text, ? for one character.", show_default=False),
+        typer.Option(help="Only this device; * matches any text, ? one character.", show_default=False),
     ] = None,
     session: Annotated[
-        str | None, typer.Option(help="Of this session, with * and ? likewise.", show_default=False)
+        str | None, typer.Option(help="Only this session; * and ? as above.", show_default=False)
     ] = None,
     from_s: Annotated[
         float | None,
@@ -75,29 +75,35 @@ def predictions(
             "--from",
             parser=_moment,
             metavar="TIME",
-            help="Windows that ended then or later: epoch seconds, or ISO 8601 (UTC where it names no zone).",
+            help="Only windows that ended at or after this time: epoch seconds, or ISO 8601 (UTC unless it names a zone).",
             show_default=False,
         ),
     ] = None,
     to_s: Annotated[
         float | None,
-        typer.Option("--to", parser=_moment, metavar="TIME", help="Windows that ended before.", show_default=False),
+        typer.Option(
+            "--to", parser=_moment, metavar="TIME", help="Only windows that ended before this time.", show_default=False
+        ),
     ] = None,
-    exercise: Annotated[str | None, typer.Option(help="Taken for this exercise.", show_default=False)] = None,
+    exercise: Annotated[
+        str | None, typer.Option(help="Only windows predicted as this exercise.", show_default=False)
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help=f"At most so many, the last ones. Default: {_TABLE_ROWS} in a table, else all.",
+            help=f"Maximum number of rows, the most recent. Default: {_TABLE_ROWS} in a table, else all.",
             show_default=False,
         ),
     ] = None,
     alarms: Annotated[
-        bool, typer.Option("--alarms", help="List alarms instead: those open at some time from --from to --to.")
+        bool, typer.Option("--alarms", help="List alarms instead: those that were open between --from and --to.")
     ] = False,
     format_: Annotated[
         Format | None,
-        typer.Option("--format", help="Default: by the ending of --out, else a table.", show_default=False),
+        typer.Option(
+            "--format", help="Output format. Default: by the extension of --out, else a table.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     out: Annotated[
@@ -117,9 +123,9 @@ def predictions(
     from store.open import open_store
 
     if alarms and (session is not None or exercise is not None):
-        raise typer.BadParameter("alarms are of devices; leave --session and --exercise out")
+        raise typer.BadParameter("--alarms cannot be combined with --session or --exercise: alarms belong to devices")
     if as_json and format_ not in (None, Format.JSON):
-        raise typer.BadParameter(f"--json and --format {format_} exclude each other; leave one out")
+        raise typer.BadParameter(f"--json and --format {format_} cannot be combined; leave one out")
     chosen = Format.JSON if as_json else format_ or _format_of(out)
     newest = limit or (_TABLE_ROWS if chosen is Format.TABLE else None)
     with contextlib.closing(open_store(url)) as store, _output(out) as file:
@@ -130,7 +136,7 @@ def predictions(
             n = _write_predictions(store.predictions(query), chosen, file, as_is)
     kind = "alarm" if alarms else "prediction"
     if not n:
-        typer.echo(f"no {kind} fits", err=True)
+        typer.echo(f"no {kind} matches", err=True)
     elif limit is None and n == newest:
         typer.echo(f"the last {n} {kind}s; --limit N lists more, --format csv all", err=True)
     elif out is not None:

@@ -19,7 +19,7 @@ from repstream.recognition.model import Model
 from tests.drifting import drift_model, model, sent_for
 from tests.support import failure, spar_recordings
 
-CURE = "make it anew with: repstream calibrate"
+CURE = "recreate it with: repstream calibrate"
 
 
 @pytest.fixture

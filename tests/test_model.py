@@ -42,7 +42,7 @@ from tests.support import exercising, failure, success
 from training.recipes import find_recipe
 from training.train import train
 
-ANEW = "train it again: repstream train"
+ANEW = "retrain it: repstream train"
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
 
 
@@ -185,7 +185,7 @@ def test_a_pickled_model_never_runs_from_a_folder_that_nobody_named(
     assert str(error.value) == (
         f"{models / 'tiny' / '1' / 'model.joblib'}: a pickle, which can run code of whoever made it when it is loaded; "
         "if you trust it, name its folder with --models-dir or REPSTREAM_MODELS, "
-        "else train the model again: repstream train"
+        "else retrain the model: repstream train"
     )
     assert not trap.exists()
 
@@ -348,7 +348,7 @@ def test_a_model_of_other_libraries_is_refused_with_the_version_to_install(
     shown = made_with or "unknown"
     assert refused(models) == (
         f"{models / 'tiny' / '1'}: the model was made with {library} {shown}, installed is {now}; "
-        f"install {library}=={shown}, or train it again with: repstream train"
+        f"install {library}=={shown}, or retrain it: repstream train"
     )
 
 
@@ -356,7 +356,7 @@ def test_a_model_of_other_libraries_is_refused_with_the_version_to_install(
 def test_a_model_that_lacks_a_file_is_refused(models: Path, name: str) -> None:
     (models / "tiny" / "1" / name).unlink()
     assert refused(models) == (
-        f"{models / 'tiny' / '1'}: {name} is missing; fetch the model anew, or train it: repstream train"
+        f"{models / 'tiny' / '1'}: {name} is missing; download the model again, or train it: repstream train"
     )
 
 
@@ -370,14 +370,14 @@ def test_a_card_that_is_none_is_refused(models: Path) -> None:
         assert refused(models).startswith(f"{path}: the card lacks name, version, labels, ")
     del card["window"]
     path.write_text(json.dumps(card))
-    assert refused(models) == f"{path}: the card lacks window; train the model again: repstream train"
+    assert refused(models) == f"{path}: the card lacks window; retrain the model: repstream train"
 
 
 def test_features_of_another_version_are_refused(models: Path) -> None:
     change_card(models, feature_set_version="0")
     assert refused(models) == (
         f"{models / 'tiny' / '1'}: the model was trained on version 0 of the feature set motion-shape, "
-        "this release computes version 1; train it again: repstream train"
+        "this release computes version 1; retrain it: repstream train"
     )
     change_card(models, feature_set="gone")
     with pytest.raises(FeatureError, match=r"^there is no feature set 'gone'; choose one of motion-shape, naive-freq"):

@@ -176,7 +176,7 @@ def test_numbers_of_another_release_are_refused() -> None:
         with pytest.raises(ModelError) as refused:
             SignalRecogniser.from_arrays(arrays | {name: arrays[name][:-1]}, SOURCE)
         assert str(refused.value) == (
-            "drift.npz: it was made by another release; make it anew with: repstream calibrate"
+            "drift.npz: it was made by another release; recreate it with: repstream calibrate"
         )
 
 
@@ -185,7 +185,7 @@ def test_numbers_that_are_missing_are_named(name: str) -> None:
     arrays = {k: v for k, v in made_up().to_arrays().items() if k != name}
     with pytest.raises(ModelError) as refused:
         SignalRecogniser.from_arrays(arrays, SOURCE)
-    assert str(refused.value) == (f"drift.npz: there is no '{name}' in it; make it anew with: repstream calibrate")
+    assert str(refused.value) == (f"drift.npz: there is no '{name}' in it; recreate it with: repstream calibrate")
 
 
 def test_each_fault_of_movement_or_sensor_has_a_cause_and_each_cause_a_fault() -> None:

@@ -753,7 +753,7 @@ def test_no_cell_of_a_csv_is_a_formula_unless_asked_for_as_it_is(hostile: str) -
 
 def test_an_empty_answer_is_said_to_be_one_and_is_still_readable(filled: str) -> None:
     outcome = success("predictions", "--store", filled, "--device", "none", "--json")
-    assert (json.loads(outcome.out), outcome.err) == ([], "no prediction fits\n")
+    assert (json.loads(outcome.out), outcome.err) == ([], "no prediction matches\n")
 
 
 def test_json_is_asked_for_as_everywhere(filled: str) -> None:

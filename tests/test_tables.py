@@ -315,7 +315,7 @@ def test_an_empty_label_is_refused_with_its_row(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "raw.csv", rows, [*HEADER, "label"])
     assert refused(file) == (
         f"{file}: row 10, column 'label': an empty label; "
-        "name what is done there (for example 'Rest'), or leave the column out"
+        "name the activity (for example 'Rest'), or leave the column out"
     )
 
 
@@ -367,8 +367,8 @@ def test_a_parquet_file_cut_short_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[]", "its metadata are not a JSON object (found list)"),
-        ("{", "its metadata are not a JSON object ("),
+        ("[]", "its metadata is not a JSON object (found list)"),
+        ("{", "its metadata is not a JSON object ("),
         ('{"side": "up"}', "side is 'up'; it is one of left, right, unknown"),
         ('{"rate_hz": "fast"}', "rate_hz is 'fast' in its metadata; it is a number of Hz"),
         ('{"rate_hz": 200}', "the clock ticks at 50 Hz, but the rate given is 200 Hz; "),
@@ -418,7 +418,7 @@ def test_accelerations_that_can_only_be_metres_per_second_squared_are_refused(tm
 def test_a_destination_that_is_no_table_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "r.csv", rows_of(make_recording(60)))
     said = failure("recordings", "convert", file, tmp_path / "out.txt")
-    assert said == f"{tmp_path / 'out.txt'}: tables are written as .csv or .parquet; name such a file"
+    assert said == f"{tmp_path / 'out.txt'}: tables are written as .csv or .parquet"
     inside = file / "out.csv"
     assert failure("recordings", "convert", file, inside).startswith(f"{inside}: cannot be written (")
 

@@ -184,7 +184,7 @@ def test_a_version_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     before = (folder / "card.json").read_bytes()
     with pytest.raises(RepstreamError) as refused:
         trained(tmp_path, seed=9)
-    assert str(refused.value) == f"{folder} is there already; choose another --version, or remove it"
+    assert str(refused.value) == f"{folder} already exists; choose another --version, or remove it"
     assert (folder / "card.json").read_bytes() == before
 
 

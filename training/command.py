@@ -16,11 +16,11 @@ Names = Annotated[
         metavar="[FILE]…", help="Labelled recordings: files, folders, or names of the catalogue. Default: spar/*."
     ),
 ]
-Window = Annotated[int, typer.Option(min=1, help="Samples a window, at 50 Hz.", envvar="REPSTREAM_WINDOW")]
+Window = Annotated[int, typer.Option(min=1, help="Samples per window, at 50 Hz.", envvar="REPSTREAM_WINDOW")]
 Hop = Annotated[
     int,
     typer.Option(
-        min=1, help="Samples from one training window's start to the next, at 50 Hz.", envvar="REPSTREAM_TRAINING_HOP"
+        min=1, help="Samples between the starts of two training windows, at 50 Hz.", envvar="REPSTREAM_TRAINING_HOP"
     ),
 ]
 LabelShare = Annotated[
@@ -36,11 +36,11 @@ Without = Annotated[
         "--without",
         "--drop-label",
         metavar="LABEL",
-        help="Leave an exercise out: the model neither learns it nor is tested on it. Repeatable.",
+        help="Exclude an exercise from training and testing. Repeatable.",
         show_default=False,
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all that is random.", envvar="REPSTREAM_SEED")]
+Seed = Annotated[int, typer.Option(help="Random seed.", envvar="REPSTREAM_SEED")]
 
 DEMO_SUBJECTS = "s01,s02,s03,s04,s05,s06,s07"
 
@@ -54,7 +54,7 @@ def train(
     subjects: Annotated[
         str | None,
         typer.Option(
-            help="Subjects to train on, separated by commas; the others test the model. "
+            help="Subjects to train on, separated by commas; the model is tested on the others. "
             f"Default: {DEMO_SUBJECTS} for spar, else all.",
             show_default=False,
         ),
@@ -65,7 +65,7 @@ def train(
         typer.Option(help="How; see docs/explanation/model.md. Default: logistic.", envvar="REPSTREAM_RECIPE"),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name.")] = DEFAULT_MODEL,
-    version: Annotated[str | None, typer.Option(help="Its version. Default: one more than the newest.")] = None,
+    version: Annotated[str | None, typer.Option(help="The model's version. Default: one above the newest.")] = None,
     models_dir: ModelsDir = None,
     window: Window = 151,
     hop: Hop = 25,
@@ -120,8 +120,8 @@ def calibrate(
     ] = None,
     model: ModelName = DEFAULT_MODEL,
     models_dir: ModelsDir = None,
-    hours: Annotated[float, typer.Option(min=1.0, help="Stable wear resampled for each device, h.")] = 12.0,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 2,
+    hours: Annotated[float, typer.Option(min=1.0, help="Hours of stable wear to resample per device.")] = 12.0,
+    processes: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 2,
     seed: Seed = 0,
     as_json: JsonOutput = False,
 ) -> None:
@@ -136,7 +136,7 @@ def calibrate(
     known = {entry["name"] for entry in loaded.card["data"]}
     found = [r for r in resolve(recordings or ["spar/*"]) if r.name in known]
     if not found:
-        raise SettingsError(f"none of these recordings is one that {loaded.id} was trained on; name those")
+        raise SettingsError(f"none of these recordings was used to train {loaded.id}; name the recordings that were")
     drift, card = calibrate_model(loaded, found, hours, seed, processes, _progress)
     save_drift(drift, loaded, card)
     if as_json:
@@ -152,10 +152,11 @@ def evaluate(
     recordings: Names = None,
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="How; repeat it to compare several, 'all' for every one. Default: logistic."),
+        typer.Option(help="Training recipe; repeat to compare several, 'all' for every one. Default: logistic."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw confusion matrix and spread over subjects as a PNG (of the first recipe).")
+        Path | None,
+        typer.Option(help="Draw the confusion matrix and the spread over subjects to a PNG file (first recipe only)."),
     ] = None,
     without: Without = None,
     window: Window = 151,

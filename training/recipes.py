@@ -106,7 +106,7 @@ DEFAULT_RECIPE = "logistic"
 def find_recipe(name: str) -> Recipe:
     """Look a recipe up by its name; raises `SettingsError` with the known ones."""
     if name not in RECIPES:
-        raise SettingsError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
+        raise SettingsError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
 
 

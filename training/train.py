@@ -117,7 +117,7 @@ def train(
     """
     folder = models_dir / name / version
     if folder.exists():
-        raise ModelError(f"{folder} is there already; choose another --version, or remove it")
+        raise ModelError(f"{folder} already exists; choose another --version, or remove it")
     cross = leave_one_subject_out(recipe, recordings, window, hop, seed, progress, label_share)
     progress("training on all of them")
     data = build_dataset(recordings, window, hop, label_share)

@@ -18,7 +18,7 @@ from repstream.arrays import FloatArray, TextArray
 from repstream.errors import ModelError
 from repstream.recognition.card import REFERENCE_FILE, ModelCard
 
-_CURE = "fetch the model anew, or train it again: repstream train"
+_CURE = "download the model again, or retrain it: repstream train"
 
 
 @dataclass(frozen=True, eq=False)

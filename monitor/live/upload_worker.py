@@ -118,7 +118,7 @@ def _look_into(path: Path) -> dict[str, Any]:
     table, rows = _first_rows(path) if path.suffix == ".parquet" else _first_lines(path)
     if len(set(table.column_names)) != table.num_columns:
         twice = next(n for n in table.column_names if table.column_names.count(n) > 1)
-        raise RecordingError(f"there are several columns {twice!r}; rename all but one in the file's header")
+        raise RecordingError(f"duplicate column {twice!r}; rename all but one in the file's header")
     _check_texts(table)
     mapping = guess_columns(table.column_names)
     values = {

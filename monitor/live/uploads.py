@@ -108,7 +108,7 @@ class Uploads:
         """
         ending = Path(name).suffix.lower()
         if ending not in ENDINGS:
-            raise RecordingError(f"{name}: recordings are files ending in {' or '.join(ENDINGS)}")
+            raise RecordingError(f"{name}: expected a file ending in {' or '.join(ENDINGS)}")
         key = secrets.token_hex(8)
         path = self._new_path(key, ending)
         try:
@@ -240,7 +240,7 @@ class Uploads:
             said, complaint = worker.communicate(msgspec.json.encode(question), _DEADLINE_S)
         except subprocess.TimeoutExpired:
             raise RecordingError(
-                f"{question.name}: it was not read within {_DEADLINE_S:g} s; cut it, or replay it with `repstream produce`"
+                f"{question.name}: reading it took more than {_DEADLINE_S:g} s; cut it, or replay it with `repstream produce`"
             ) from None
         finally:
             if worker.poll() is None:

@@ -111,8 +111,7 @@ class Access:
             if not is_loopback(_host_of(request)):
                 raise RefusedError(
                     HTTPStatus.FORBIDDEN,
-                    "this monitor answers only where it is called by its own address: open http://127.0.0.1 with "
-                    "its port, or start it with --host and --token",
+                    "invalid Host header: open http://127.0.0.1 with its port, or start it with --host and --token",
                 )
         elif not (bearer or self._has_cookie(request)):
             raise RefusedError(
@@ -139,14 +138,14 @@ class Access:
             return
         is_link = request.method in _SAFE_METHODS and request.headers.get("Sec-Fetch-Mode") == "navigate"
         if not is_link or request.path in _COSTLY_PATHS:
-            raise RefusedError(HTTPStatus.FORBIDDEN, "this is answered to the monitor's own page only: open it at /")
+            raise RefusedError(HTTPStatus.FORBIDDEN, "only the monitor's own page may request this: open it at /")
 
     def _check_origin(self, request: Request) -> None:
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
-            raise RefusedError(HTTPStatus.FORBIDDEN, "what changes something must come from the monitor's own page")
+            raise RefusedError(HTTPStatus.FORBIDDEN, "changes must come from the monitor's own page")
         if request.headers.get(HEADER) != "1":
-            raise RefusedError(HTTPStatus.FORBIDDEN, f"what changes something needs the header {HEADER}: 1")
+            raise RefusedError(HTTPStatus.FORBIDDEN, f"changes need the header {HEADER}: 1")
 
 
 def _host_of(request: Request) -> str:

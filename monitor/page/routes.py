@@ -168,7 +168,7 @@ def page(live: LivePage, uploads: Uploads) -> Blueprint:
         if (device is None) == (view is None):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "either ?view= or ?wearer= is needed")
         if view is not None and view not in VIEWS:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, f"view is one of {', '.join(VIEWS)}")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"view must be one of {', '.join(VIEWS)}")
         if device is not None:
             _check_device(device)
         keys = () if view == "status" else (view,) if view else (WEARER + str(device),)
@@ -198,7 +198,8 @@ def _commands(live: LivePage) -> Blueprint:
         there = {status.producer: status for status in live.traffic.now().producers}
         if asked.producer not in there:
             raise RefusedError(
-                HTTPStatus.NOT_FOUND, "no such replay answers; start one with: repstream produce --controllable"
+                HTTPStatus.NOT_FOUND,
+                "no replay of that name is running; start one with: repstream produce --controllable",
             )
         command = _command(asked)
         try:
@@ -246,7 +247,7 @@ def _recordings(uploads: Uploads) -> Blueprint:
                 uploads.replay(key, asked.columns, asked.time_unit, asked.accel_unit, asked.gyro_unit, asked.side)
             )
         except KeyError:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "that file is not here any more; choose it again") from None
+            raise RefusedError(HTTPStatus.NOT_FOUND, "that file has expired; choose it again") from None
         except TooManyError as error:
             raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 30) from None
         except RecordingError as error:
@@ -268,12 +269,12 @@ def _command(asked: CommandRequest) -> ControlCommand:
     """Check a command as far as it can be here; the replay itself knows its faults."""
     low, high = _SPEEDS
     if asked.action == "speed" and not (asked.speed is not None and low <= asked.speed <= high):
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"speed is {low:g} to {high:g}")
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"speed must be {low:g} to {high:g}")
     if asked.action == "inject":
         if not asked.fault or len(asked.fault) > _MOST_NAME or "@" in asked.fault or "/" in asked.fault:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, "fault is a kind with its amount, such as rotate:90")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "fault must be a kind with its amount, such as rotate:90")
         if asked.seconds is not None and not 1.0 <= asked.seconds <= _MOST_FAULT_S:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, f"seconds is 1 to {_MOST_FAULT_S:g}")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"seconds must be 1 to {_MOST_FAULT_S:g}")
     if asked.device:
         _check_device(asked.device)
     return ControlCommand(

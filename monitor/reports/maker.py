@@ -194,7 +194,7 @@ class ReportMaker:
             For anything else, whatever it may lead to.
         """
         if name not in {report.name for report in self.list()}:
-            raise UnknownReportError(f"there is no report {name[:80]!r}; /reports/ lists those that there are")
+            raise UnknownReportError(f"no report {name[:80]!r} exists; see /reports/")
         return self.folder / name
 
     def close(self) -> None:
@@ -270,7 +270,7 @@ class ReportMaker:
                         raise ReportError("the monitor stopped before the report was made")
                     if time.monotonic() - started > self._deadline_s:
                         raise ReportError(
-                            f"the report was given up after {self._deadline_s:g} s; ask for fewer windows, "
+                            f"the report was cancelled after {self._deadline_s:g} s; ask for fewer windows, "
                             "or when the machine has less to do"
                         )
             finally:

@@ -24,7 +24,7 @@ from repstream.recognition.card import ModelCard
 
 NUMBERS_FILE, CARD_FILE = "drift.npz", "drift.json"
 
-_CURE = "make it anew with: repstream calibrate"
+_CURE = "recreate it with: repstream calibrate"
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,9 +107,9 @@ class SignalRecogniser:
                 arrays["log_prior"],
             )
         except KeyError as error:
-            raise ModelError(f"{source}: there is no {error} in it; make it anew with: repstream calibrate") from None
+            raise ModelError(f"{source}: there is no {error} in it; recreate it with: repstream calibrate") from None
         if len(found.middle) != len(NAMES) or len(found.log_prior) != 1 + len(FAULT_VARIANTS):
-            raise ModelError(f"{source}: it was made by another release; make it anew with: repstream calibrate")
+            raise ModelError(f"{source}: it was made by another release; recreate it with: repstream calibrate")
         return found
 
 

@@ -127,4 +127,4 @@ def feature_set(name: str) -> FeatureSet:
         return FEATURE_SETS[name]
     except KeyError:
         known = ", ".join(sorted(FEATURE_SETS))
-        raise FeatureError(f"there is no feature set {name!r}; choose one of {known}") from None
+        raise FeatureError(f"unknown feature set {name!r}; choose one of {known}") from None

@@ -95,7 +95,7 @@ def decode_packet(data: bytes, key: bytes | None, stamp_ms: int = -1) -> Packet:
         raise MessageError(
             "shape",
             f"{n} accelerations and {len(packet.gyro)} angular rates; "
-            f"a packet has 1–{MAX_PACKET_SAMPLES} of each, as many of one as of the other",
+            f"a packet has 1–{MAX_PACKET_SAMPLES} of each, as many accelerations as angular rates",
         )
     if not 0 <= packet.seq <= MAX_SEQ:
         raise MessageError("shape", f"seq is {packet.seq}; it counts from 0 (to 2^53)")
@@ -198,7 +198,7 @@ def check_values(values: FloatArray) -> None:
         row, axis = np.argwhere(np.abs(values) > _LARGEST)[0]
         unit = "g" if axis < 3 else "°/s"
         raise MessageError(
-            "range", f"sample {row}, axis {axis} is {values[row, axis]:g} {unit}; at most {_LARGEST[axis]:g} is taken"
+            "range", f"sample {row}, axis {axis} is {values[row, axis]:g} {unit}; the limit is {_LARGEST[axis]:g}"
         )
 
 

@@ -117,7 +117,7 @@ def open_card(spec: str, models_dir: Path | None = None) -> tuple[ModelCard, byt
     if features.version != card["feature_set_version"]:
         raise ModelError(
             f"{folder}: the model was trained on version {card['feature_set_version']} of the feature set "
-            f"{features.name}, this release computes version {features.version}; train it again: repstream train"
+            f"{features.name}, this release computes version {features.version}; retrain it: repstream train"
         )
     opened = ModelCard(
         name=str(card["name"]),
@@ -188,19 +188,19 @@ def _read_card(folder: Path) -> dict[str, Any]:
     if not missing and not (isinstance(card["libraries"], dict) and isinstance(card["files"], dict)):
         missing = ["libraries and files by name"]
     if missing:
-        raise ModelError(f"{path}: the card lacks {', '.join(missing)}; train the model again: repstream train")
+        raise ModelError(f"{path}: the card lacks {', '.join(missing)}; retrain the model: repstream train")
     return dict(card)
 
 
 def _read_file(folder: Path, card: dict[str, Any], name: str) -> bytes:
     path = folder / name
     if name not in card["files"] or not path.is_file():
-        raise ModelError(f"{folder}: {name} is missing; fetch the model anew, or train it: repstream train")
+        raise ModelError(f"{folder}: {name} is missing; download the model again, or train it: repstream train")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card["files"][name]:
         raise ModelError(
             f"{path}: its SHA-256 is not the card's: the file was altered or damaged, and is not loaded; "
-            "fetch the model anew, or train it again: repstream train"
+            "download the model again, or retrain it: repstream train"
         )
     return content
 
@@ -210,7 +210,7 @@ def _check_card(folder: Path, card: dict[str, Any]) -> None:
     if card.get("card_sha256") != digest:
         raise ModelError(
             f"{folder / CARD_FILE}: the card was altered after training; fetch the model anew, "
-            "or train it again: repstream train"
+            "or retrain it: repstream train"
         )
     pinned = SHIPPED_CARDS.get(f"{folder.parent.name}/{folder.name}")
     if pinned not in (None, digest) and folder.parent.parent.resolve() == SHIPPED_DIR:

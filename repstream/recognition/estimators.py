@@ -140,11 +140,11 @@ def unpack(data: bytes, source: Path, *, whole: bool = False) -> Any:
             return skops.io.loads(data, trusted=sorted(set().union(*_TRUSTED.values())))
     except Exception as error:
         raise ModelError(
-            f"{source}: not a readable classifier ({type(error).__name__}: {error}); train it again: repstream train"
+            f"{source}: not a readable classifier ({type(error).__name__}: {error}); retrain it: repstream train"
         ) from error
     raise ModelError(
         f"{source}: it holds {stranger}, which is not among the types that a model may hold, and is not loaded; "
-        "fetch the model anew, or train it again: repstream train"
+        "download the model again, or retrain it: repstream train"
     )
 
 

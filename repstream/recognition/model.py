@@ -114,7 +114,7 @@ def load_model(spec: str, models_dir: Path | None = None, *, predicts: bool = Tr
         raise ModelError(
             f"{opened.folder / PICKLE_FILE}: a pickle, which can run code of whoever made it when it is loaded; "
             "if you trust it, name its folder with --models-dir or REPSTREAM_MODELS, "
-            "else train the model again: repstream train"
+            "else retrain the model: repstream train"
         )
     _check_libraries(opened, pickled)
     model = Model(**vars(opened), stored=stored)
@@ -137,5 +137,5 @@ def _check_libraries(opened: ModelCard, pickled: bool) -> None:
         if not same:
             raise ModelError(
                 f"{opened.folder}: the model was made with {name} {made}, installed is {now}; "
-                f"install {name}=={made}, or train it again with: repstream train"
+                f"install {name}=={made}, or retrain it: repstream train"
             )

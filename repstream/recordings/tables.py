@@ -193,7 +193,7 @@ def _measured_rate(time_s: FloatArray) -> float:
 def _read_table(path: Path, source: SourceFormat) -> tuple[pa.Table, dict[str, object]]:
     """Read those of a file's columns that are needed (CSV: as text) and its metadata."""
     if path.suffix.lower() not in ENDINGS:
-        raise RecordingError(f"recordings are files ending in {' or '.join(ENDINGS)}", where=path)
+        raise RecordingError(f"expected a file ending in {' or '.join(ENDINGS)}", where=path)
     if not path.is_file():
         raise RecordingError("there is no such file", where=path)
     if not path.stat().st_size:
@@ -225,7 +225,7 @@ def _read_table(path: Path, source: SourceFormat) -> tuple[pa.Table, dict[str, o
     except UnicodeDecodeError as error:
         raise RecordingError(f"not text in UTF-8 ({error}); is it really a CSV file?", where=path) from None
     except ValueError as error:
-        raise RecordingError(f"its metadata are not a JSON object ({error})", where=path) from None
+        raise RecordingError(f"its metadata is not a JSON object ({error})", where=path) from None
     except OSError as error:
         raise RecordingError(f"cannot be read ({error})", where=path) from None
     return table, metadata
@@ -249,9 +249,7 @@ def _needed(path: Path, names: Sequence[str], source: SourceFormat) -> list[str]
                 setting=canonical,
             )
         if names.count(name) > 1:
-            raise RecordingError(
-                f"there are several columns {name!r}; rename all but one in the file's header", where=path
-            )
+            raise RecordingError(f"duplicate column {name!r}; rename all but one in the file's header", where=path)
     return [name for name in names if name in wanted]
 
 
@@ -351,7 +349,7 @@ def _labels(table: pa.Table, path: Path, source: SourceFormat, mend: bool) -> Te
     if empty.size and not mend:
         raise RecordingError(
             f"row {int(empty[0]) + 1}, column {name!r}: an empty label; "
-            "name what is done there (for example 'Rest'), or leave the column out",
+            "name the activity (for example 'Rest'), or leave the column out",
             where=path,
         )
     return labels
@@ -423,4 +421,4 @@ def write_table(
 def check_ending(path: Path) -> None:
     """Refuse a table's path that is neither CSV nor Parquet, before any work is done."""
     if path.suffix.lower() not in ENDINGS:
-        raise RecordingError(f"tables are written as {' or '.join(ENDINGS)}; name such a file", where=path)
+        raise RecordingError(f"the table must end in {' or '.join(ENDINGS)}", where=path)

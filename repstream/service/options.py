@@ -33,14 +33,16 @@ RecordingNames = Annotated[
 
 ModelName = Annotated[
     str,
-    typer.Option("--model", help="The model, NAME/VERSION, or NAME for its newest version.", envvar="REPSTREAM_MODEL"),
+    typer.Option(
+        "--model", help="The model as NAME/VERSION, or NAME for its newest version.", envvar="REPSTREAM_MODEL"
+    ),
 ]
 DEFAULT_MODEL = "spar"
 
 ModelsDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of models, trusted to run code where a model in it is a pickle. "
+        help="Folder of models. A pickled model in it is trusted to run code. "
         "Default: the models that came with this release.",
         envvar="REPSTREAM_MODELS",
         show_default=False,
@@ -53,26 +55,26 @@ Hop = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Samples from one window's start to the next, at 50 Hz. Default: the model's.",
+        help="Samples between the starts of two windows, at 50 Hz. Default: the model's.",
         envvar="REPSTREAM_HOP",
         show_default=False,
     ),
 ]
 
 Partitions = Annotated[
-    int, typer.Option(min=1, help="Partitions of topics that are not there yet.", envvar="REPSTREAM_PARTITIONS")
+    int, typer.Option(min=1, help="Number of partitions of topics that this creates.", envvar="REPSTREAM_PARTITIONS")
 ]
 
 MetricsPort = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Serve /metrics, /healthz and /livez on this port (0: a free one). Default: not at all.",
+        help="Serve /metrics, /healthz and /livez on this port; 0 chooses a free one. Default: off.",
         envvar="REPSTREAM_METRICS_PORT",
         show_default=False,
     ),
 ]
-MetricsHost = Annotated[str, typer.Option(help="Address that /metrics is served on.", envvar="REPSTREAM_METRICS_HOST")]
+MetricsHost = Annotated[str, typer.Option(help="Address to serve /metrics on.", envvar="REPSTREAM_METRICS_HOST")]
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def calibrate(
     recordings : sequence of Recording
         The ones it was trained on; of two subjects or more.
     hours : float
-        Stable wear resampled for each device, h.
+        Hours of stable wear to resample per device.
 
     Returns
     -------
