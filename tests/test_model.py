@@ -118,7 +118,7 @@ def test_a_file_of_which_one_bit_was_altered_is_not_loaded(models: Path, name: s
     path.write_bytes(data)
     assert refused(models) == (
         f"{path}: its SHA-256 is not the card's: the file was altered or damaged, and is not loaded; "
-        f"fetch the model anew, or {ANEW}"
+        f"download the model again, or {ANEW}"
     )
 
 
@@ -256,7 +256,7 @@ def test_a_stored_model_makes_only_objects_of_types_that_are_listed(
     store(models, "model.skops", rebuilt((models / "tiny" / "1" / "model.skops").read_bytes(), change))
     assert refused(models) == (
         f"{models / 'tiny' / '1' / 'model.skops'}: it holds {kind} (by {loader}), which is not among the types that "
-        f"a model may hold, and is not loaded; fetch the model anew, or {ANEW}"
+        f"a model may hold, and is not loaded; download the model again, or {ANEW}"
     )
 
 
@@ -312,7 +312,7 @@ def test_a_model_in_the_place_of_the_shipped_one_is_refused(models: Path, monkey
 def test_a_card_that_was_altered_is_refused(models: Path, change: dict[str, Any]) -> None:
     path = models / "tiny" / "1" / "card.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert refused(models) == (f"{path}: the card was altered after training; fetch the model anew, or {ANEW}")
+    assert refused(models) == (f"{path}: the card was altered after training; download the model again, or {ANEW}")
 
 
 def test_a_card_may_be_laid_out_anew(models: Path) -> None:
@@ -380,7 +380,7 @@ def test_features_of_another_version_are_refused(models: Path) -> None:
         "this release computes version 1; retrain it: repstream train"
     )
     change_card(models, feature_set="gone")
-    with pytest.raises(FeatureError, match=r"^there is no feature set 'gone'; choose one of motion-shape, naive-freq"):
+    with pytest.raises(FeatureError, match=r"^unknown feature set 'gone'; choose one of motion-shape, naive-freq"):
         load_model("tiny", models)
 
 

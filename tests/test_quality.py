@@ -35,7 +35,7 @@ def changed(axis: int, function: Any) -> Recording:
 
 def test_a_recording_that_is_well_has_no_remark_and_its_figures_are_right() -> None:
     found = examine(recording())
-    assert found.suspicions == []
+    assert found.remarks == []
     assert (found.rate_hz, found.jitter_ms, found.holes) == (50.0, 0.0, 0)
     assert found.gravity_g == pytest.approx(1.0, abs=0.01)
     assert found.gravity_axis == "+accel_z"
@@ -54,7 +54,7 @@ def test_a_recording_that_is_well_has_no_remark_and_its_figures_are_right() -> N
     ],
 )
 def test_what_is_wrong_is_said(wrong: Recording, said: str) -> None:
-    assert any(said in text for text in examine(wrong).suspicions), examine(wrong).suspicions
+    assert any(said in text for text in examine(wrong).remarks), examine(wrong).remarks
 
 
 def test_copies_are_found_under_other_names_times_and_cuts_and_nothing_else_is_one() -> None:
@@ -85,7 +85,7 @@ def test_the_command_tells_windows_of_each_label_and_draws_a_page(tmp_path: Path
     outcome = success("recordings", "check", tmp_path / "in", "--html", tmp_path / "page.html", "--json")
     (found,) = json.loads(outcome.out)
     assert found["windows"] == {"Transition": 1, "walk": 2}
-    assert any("holds only stop, turn" in text for text in found["suspicions"])
+    assert any("holds only stop, turn" in text for text in found["remarks"])
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 2
     assert "http" not in page.replace("http-equiv", "")

@@ -165,13 +165,13 @@ def test_only_listed_names_are_found(tmp_path: Path, name: str) -> None:
     (folder / "20261121T110124992Z-link.html").symlink_to(tmp_path / "secret.html")
     with maker(folder, WRITES) as reports:
         assert reports.path(there) == folder / there
-        with pytest.raises(UnknownReportError, match="there is no report"):
+        with pytest.raises(UnknownReportError, match=r"^no report"):
             reports.path(name)
 
 
 def test_a_report_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     with maker(tmp_path, SLEEPS, deadline_s=0.3) as reports:
-        with pytest.raises(ReportError, match=r"given up after 0\.3 s"):
+        with pytest.raises(ReportError, match=r"cancelled after 0\.3 s"):
             reports.request("slow", *made_up(5)).result(timeout=20)
         assert reports.list() == []
     assert list(tmp_path.iterdir()) == []

@@ -173,7 +173,7 @@ def test_a_window_that_the_set_cannot_take_is_refused_before_anything_is_read(tm
     said = failure("features", "no-such-file.csv", "--out", out, "--window", "50")
     assert said == "feature set motion-shape needs windows of at least 100 samples, received 50"
     said = failure("features", "no-such-file.csv", "--out", tmp_path / "t.xlsx")
-    assert said == f"{tmp_path / 't.xlsx'}: tables are written as .csv or .parquet"
+    assert said == f"{tmp_path / 't.xlsx'}: the table must end in .csv or .parquet"
     assert not out.exists()
 
 

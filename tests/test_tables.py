@@ -306,7 +306,7 @@ def test_a_wrong_column_is_refused_with_those_there_are(tmp_path: Path) -> None:
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     rows = [[*row, "0"] for row in rows_of(make_recording(20))]
     file = write_csv(tmp_path / "raw.csv", rows, [*HEADER, "accel_x"])
-    assert refused(file) == f"{file}: there are several columns 'accel_x'; rename all but one in the file's header"
+    assert refused(file) == f"{file}: duplicate column 'accel_x'; rename all but one in the file's header"
 
 
 def test_an_empty_label_is_refused_with_its_row(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_files_that_hold_no_recording_are_refused(tmp_path: Path) -> None:
     assert refused(missing) == f"{missing}: there is no such file"
     other = tmp_path / "recording.mat"
     other.write_text("x")
-    assert refused(other) == f"{other}: recordings are files ending in .csv or .parquet"
+    assert refused(other) == f"{other}: expected a file ending in .csv or .parquet"
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_accelerations_that_can_only_be_metres_per_second_squared_are_refused(tm
 def test_a_destination_that_is_no_table_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "r.csv", rows_of(make_recording(60)))
     said = failure("recordings", "convert", file, tmp_path / "out.txt")
-    assert said == f"{tmp_path / 'out.txt'}: tables are written as .csv or .parquet"
+    assert said == f"{tmp_path / 'out.txt'}: the table must end in .csv or .parquet"
     inside = file / "out.csv"
     assert failure("recordings", "convert", file, inside).startswith(f"{inside}: cannot be written (")
 

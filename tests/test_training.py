@@ -246,7 +246,7 @@ def written(folder: Path, recordings: list[Recording]) -> list[Path]:
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
     with pytest.raises(SettingsError) as refused:
         find_recipe("magic")
-    assert str(refused.value) == f"there is no recipe 'magic'; choose one of {', '.join(RECIPES)}"
+    assert str(refused.value) == f"unknown recipe 'magic'; choose one of {', '.join(RECIPES)}"
     for command in ("train", "evaluate"):
         assert failure(command, "--recipe", "magic") == str(refused.value)
 

@@ -271,7 +271,7 @@ class ReportMaker:
                     if time.monotonic() - started > self._deadline_s:
                         raise ReportError(
                             f"the report was cancelled after {self._deadline_s:g} s; ask for fewer windows, "
-                            "or when the machine has less to do"
+                            "or try again under less load"
                         )
             finally:
                 if child.poll() is None:

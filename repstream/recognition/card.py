@@ -209,7 +209,7 @@ def _check_card(folder: Path, card: dict[str, Any]) -> None:
     digest = card_digest(card)
     if card.get("card_sha256") != digest:
         raise ModelError(
-            f"{folder / CARD_FILE}: the card was altered after training; fetch the model anew, "
+            f"{folder / CARD_FILE}: the card was altered after training; download the model again, "
             "or retrain it: repstream train"
         )
     pinned = SHIPPED_CARDS.get(f"{folder.parent.name}/{folder.name}")

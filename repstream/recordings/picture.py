@@ -37,7 +37,7 @@ def _section(recording: Recording, found: Quality) -> str:
         f"jitter {found.jitter_ms:g} ms · {found.gravity_g:g} g at rest on {found.gravity_axis}"
     )
     windows = ", ".join(f"{escape(label)} {n}" for label, n in found.windows.items()) or "none"
-    said = "".join(f"<p class=bad>{escape(text)}</p>" for text in found.suspicions)
+    said = "".join(f"<p class=bad>{escape(text)}</p>" for text in found.remarks)
     copies = f"<p class=bad>same movement as {escape(', '.join(found.copies))}</p>" if found.copies else ""
     plots = _plot(recording, 0, "g") + _plot(recording, 3, "°/s")
     return f"<h2>{escape(found.name)}</h2><p class=quiet>{facts}</p><p class=quiet>windows: {windows}</p>{said}{copies}{plots}"

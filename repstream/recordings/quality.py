@@ -38,7 +38,7 @@ class Quality:
         Share of an axis's samples that stand at its extreme, three or more in a row.
     stuck_s : dict
         Longest stretch in which an axis repeats one value, s, where it is more than a second.
-    suspicions : list of str
+    remarks : list of str
         What looks wrong, in words.
     """
 
@@ -59,7 +59,7 @@ class Quality:
     stuck_s: dict[str, float]
     windows: dict[str, int] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
-    suspicions: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def examine(recording: Recording) -> Quality:
@@ -87,11 +87,11 @@ def examine(recording: Recording) -> Quality:
         clipped={a: s for i, a in enumerate(AXES) if (s := _clipped(values[:, i])) > 0.001},
         stuck_s={a: s for i, a in enumerate(AXES) if (s := _stuck_s(values[:, i], recording.times_us)) > _STUCK_S},
     )
-    found.suspicions += _suspicions(recording, found)
+    found.remarks += _remarks(recording, found)
     return found
 
 
-def _suspicions(recording: Recording, found: Quality) -> list[str]:
+def _remarks(recording: Recording, found: Quality) -> list[str]:
     said = []
     values = recording.values
     if not 0.85 <= found.gravity_g <= 1.15:
@@ -101,7 +101,7 @@ def _suspicions(recording: Recording, found: Quality) -> list[str]:
         said.append("gravity moves against what the gyroscope says: the axes of the two sensors differ")
     elif turning is not None and turning.agreement >= 0.6 and not 0.3 <= turning.scale <= 3.0:
         said.append(f"gravity moves {turning.scale:.3g} times as fast as the gyroscope says: its unit")
-    # SPAR's watches: +0.52 g on the left wrist, -0.57 g on the right (docs/model.md).
+    # SPAR's watches: +0.52 g on the left wrist, -0.57 g on the right (docs/explanation/model.md).
     mean_x = float(values[:, 0].mean())
     if (recording.side, mean_x < 0) in (("left", True), ("right", False)) and abs(mean_x) > 0.3:
         said.append(f"said to be worn {recording.side}, but x points the other way ({mean_x:+.2f} g)")

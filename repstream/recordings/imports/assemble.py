@@ -23,6 +23,10 @@ HOLE_S = 0.2
 
 # Two clocks whose ticks are this near are one.
 _SAME_TICK_NS = 1_000
+_COUNTED = {
+    "gyroscope": ("gyroscope_interpolated", "rows_without_gyroscope"),
+    "gravity": ("gravity_interpolated", "rows_without_gravity"),
+}
 _STILL_SHARE = 0.5  # of samples that repeat the one before: the sensor ticks slower than its file
 
 
@@ -62,37 +66,7 @@ def assemble(raw: RawSession, window_s: float = 3.0, strict: bool = False) -> As
     """
     repairs, warnings = Counter(raw.repairs), list(raw.notes)
     where = raw.source
-    if raw.gyro is None:
-        raise RecordingError(
-            f"{where}: no gyroscope; six axes are needed: record the gyroscope, too, or name its columns in a mapping file"
-        )
-    if not len(raw.accel.time_ns) or not len(raw.gyro.time_ns):
-        empty = "acceleration" if not len(raw.accel.time_ns) else "gyroscope"
-        raise RecordingError(f"{where}: there are no rows of the {empty}; record something, or leave the file out")
-    if raw.gyro.time_ns is raw.accel.time_ns:  # one table
-        table = Stream(raw.accel.time_ns, np.hstack([raw.accel.values, raw.gyro.values]))
-        table, labels = clean(table, raw.labels, repairs)
-        accel = Stream(table.time_ns, table.values[:, :3], raw.accel.unit)
-        gyro = Stream(table.time_ns, table.values[:, 3:], raw.gyro.unit)
-    else:
-        accel, labels = clean(raw.accel, raw.labels, repairs)
-        gyro, _ = clean(raw.gyro, None, repairs)
-        gyro, accel, labels = _on_one_clock(gyro, accel, labels, repairs, "gyroscope", where)
-    if raw.gravity is not None:
-        gravity, _ = clean(raw.gravity, None, repairs)
-        if accel.unit != gravity.unit and accel.unit and gravity.unit:
-            gravity = Stream(
-                gravity.time_ns,
-                gravity.values * units.ACCEL_SCALE[gravity.unit] / units.ACCEL_SCALE[accel.unit],
-                accel.unit,
-            )
-        keep = len(accel.time_ns)
-        gravity, accel, labels = _on_one_clock(gravity, accel, labels, repairs, "gravity", where)
-        gyro = gyro if len(accel.time_ns) == keep else _at(gyro, accel.time_ns)
-        accel = Stream(accel.time_ns, accel.values + gravity.values, accel.unit)
-        repairs["gravity_added"] += len(accel.time_ns)
-    if not len(accel.time_ns):
-        raise RecordingError(f"{where}: no row has numbers of all six axes")
+    accel, gyro, labels = _one_clock(raw, repairs)
     time_us = np.rint((accel.time_ns - accel.time_ns[0]) / 1e3).astype(np.int64)
     time_us, accel, gyro, labels = _whole_microseconds(time_us, accel, gyro, labels, repairs)
     rate_hz = _rate(raw, time_us, where)
@@ -105,13 +79,9 @@ def assemble(raw: RawSession, window_s: float = 3.0, strict: bool = False) -> As
         accel_g = -accel_g
         repairs["sign_flipped"] += len(accel_g)
     gyro_dps = _in_dps(gyro, accel_g, rate_hz, repairs, warnings)
-    holes = int((np.diff(time_us) > HOLE_S * 1e6).sum())
-    if holes:
-        longest = float(np.diff(time_us).max()) / 1e6
-        warnings.append(f"{holes} holes of more than {HOLE_S:g} s (the longest {longest:.1f} s); no window spans one")
-    _look_for_still(accel_g, gyro_dps, warnings)
+    _look_for_faults(time_us, accel_g, gyro_dps, warnings)
     if raw.intervals:
-        labels = _from_intervals(raw, time_us)
+        labels = _from_intervals(raw, accel.time_ns)
     if labels is not None and (labels == "").any():
         repairs["labels_filled"] += int((labels == "").sum())
         labels = np.where(labels == "", "Unlabelled", labels)
@@ -133,6 +103,40 @@ def assemble(raw: RawSession, window_s: float = 3.0, strict: bool = False) -> As
     return Assembled(recording, +repairs, warnings)
 
 
+def _one_clock(raw: RawSession, repairs: Counter[str]) -> tuple[Stream, Stream, TextArray | None]:
+    """Clean the sensors, bring them to the acceleration's clock, and add gravity where it is apart."""
+    where = raw.source
+    if raw.gyro is None:
+        raise RecordingError(
+            f"{where}: no gyroscope; six axes are needed: record the gyroscope, too, or name its columns in a mapping file"
+        )
+    if not len(raw.accel.time_ns) or not len(raw.gyro.time_ns):
+        empty = "acceleration" if not len(raw.accel.time_ns) else "gyroscope"
+        raise RecordingError(f"{where}: there are no rows of the {empty}; record something, or leave the file out")
+    if raw.gyro.time_ns is raw.accel.time_ns:  # one table
+        table = Stream(raw.accel.time_ns, np.hstack([raw.accel.values, raw.gyro.values]))
+        table, labels = clean(table, raw.labels, repairs)
+        accel = Stream(table.time_ns, table.values[:, :3], raw.accel.unit)
+        gyro = Stream(table.time_ns, table.values[:, 3:], raw.gyro.unit)
+    else:
+        accel, labels = clean(raw.accel, raw.labels, repairs)
+        gyro, _ = clean(raw.gyro, None, repairs)
+        gyro, accel, labels = _on_one_clock(gyro, accel, labels, repairs, "gyroscope", where)
+    if raw.gravity is not None:
+        gravity, _ = clean(raw.gravity, None, repairs)
+        if accel.unit != gravity.unit and accel.unit and gravity.unit:
+            scale = units.ACCEL_SCALE[gravity.unit] / units.ACCEL_SCALE[accel.unit]
+            gravity = Stream(gravity.time_ns, gravity.values * scale, accel.unit)
+        before = len(accel.time_ns)
+        gravity, accel, labels = _on_one_clock(gravity, accel, labels, repairs, "gravity", where)
+        gyro = gyro if len(accel.time_ns) == before else _at(gyro, accel.time_ns)
+        accel = Stream(accel.time_ns, accel.values + gravity.values, accel.unit)
+        repairs["gravity_added"] += len(accel.time_ns)
+    if not len(accel.time_ns):
+        raise RecordingError(f"{where}: no row has numbers of all six axes")
+    return accel, gyro, labels
+
+
 def _on_one_clock(
     other: Stream, accel: Stream, labels: TextArray | None, repairs: Counter[str], what: str, where: str
 ) -> tuple[Stream, Stream, TextArray | None]:
@@ -149,9 +153,10 @@ def _on_one_clock(
         raise RecordingError(
             f"{where}: acceleration and {what} were never recorded at the same time; are the files of one recording?"
         )
-    repairs[f"{what}_interpolated"] += int(within.sum())
+    interpolated, dropped = _COUNTED[what]
+    repairs[interpolated] += int(within.sum())
     if not within.all():
-        repairs[f"rows_without_{what}"] += int((~within).sum())
+        repairs[dropped] += int((~within).sum())
     kept = Stream(accel.time_ns[within], accel.values[within], accel.unit)
     return _at(other, kept.time_ns), kept, labels[within] if labels is not None else None
 
@@ -227,14 +232,21 @@ def _in_dps(
     return gyro.values * units.GYRO_SCALE[unit]
 
 
-def _look_for_still(accel_g: FloatArray, gyro_dps: FloatArray, warnings: list[str]) -> None:
+def _look_for_faults(time_us: IntArray, accel_g: FloatArray, gyro_dps: FloatArray, warnings: list[str]) -> None:
+    holes = int((np.diff(time_us) > HOLE_S * 1e6).sum())
+    if holes:
+        longest = float(np.diff(time_us).max()) / 1e6
+        warnings.append(f"{holes} holes of more than {HOLE_S:g} s (the longest {longest:.1f} s); no window spans one")
     for name, values in (("acceleration", accel_g), ("gyroscope", gyro_dps)):
         if len(values) > 1 and (share := float((np.diff(values, axis=0) == 0).all(axis=1).mean())) > _STILL_SHARE:
             warnings.append(f"{share:.0%} of the {name}'s samples repeat the one before: it ticks slower than its file")
 
 
-def _from_intervals(raw: RawSession, time_us: IntArray) -> TextArray:
-    labels = np.full(len(time_us), raw.between or "Unlabelled", dtype=object)
+def _from_intervals(raw: RawSession, time_ns: IntArray) -> TextArray:
+    first_ns = int(raw.accel.time_ns[0])
+    since_s = (time_ns - first_ns) / 1e9
+    labels = np.full(len(time_ns), raw.between or "Unlabelled", dtype=object)
     for start_s, end_s, label in raw.intervals:
-        labels[(time_us >= start_s * 1e6) & (time_us <= end_s * 1e6)] = label
+        # Half a microsecond, as times are whole ones.
+        labels[(since_s >= start_s - 5e-7) & (since_s <= end_s + 5e-7)] = label
     return labels.astype(np.str_)

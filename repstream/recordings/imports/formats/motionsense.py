@@ -1,4 +1,4 @@
-"""MotionSense's device motion: ``<activity>_<trial>/sub_<person>.csv``, an iPhone's, 50 Hz, g and rad/s, no clock.
+"""MotionSense's device motion: ``<activity>_<number>/sub_<person>.csv``, an iPhone's, 50 Hz, g and rad/s, no clock.
 
 Malekzadeh et al., Mobile sensor data anonymization, IoTDI 2019.
 """
@@ -39,7 +39,7 @@ def claim(files: Sequence[File]) -> list[Job]:
 
 
 def read(job: Job) -> Iterator[RawSession]:
-    """Read one person's trial of one activity."""
+    """Read one person's go at one activity."""
     file = job.files[0]
     match = _PLACE.search(file.relative)
     assert match is not None

@@ -47,7 +47,7 @@ def _read_mat5(file: File) -> Iterator[RawSession]:
         import scipy.io
     except ModuleNotFoundError:
         raise RecordingError(
-            f"{file}: MATLAB files need the package scipy: run: pip install 'repstream[data]'"
+            f"{file}: MATLAB files need the package scipy: run: pip install 'repstream[matlab]'"
         ) from None
     with file.seekable() as data:
         loaded = scipy.io.loadmat(data, variable_names=["exerciseConstants"], squeeze_me=True, struct_as_record=False)
@@ -120,7 +120,7 @@ def _read_hdf5(file: File) -> Iterator[RawSession]:
         import h5py
     except ModuleNotFoundError:
         raise RecordingError(
-            f"{file}: MATLAB 7.3 files need the package h5py: run: pip install 'repstream[data]'"
+            f"{file}: MATLAB 7.3 files need the package h5py: run: pip install 'repstream[matlab]'"
         ) from None
     with file.seekable() as data, h5py.File(data, "r") as hdf5:
         groups: dict[str, str] = {}
