@@ -29,7 +29,7 @@ from repstream.kafka.connection import KafkaConnection
 from repstream.kafka.topics import ensure_topics
 from repstream.messages import messages
 from repstream.messages.fields import encode
-from repstream.messages.packet import MAX_ACCEL_G, MAX_GYRO_DPS, Packet
+from repstream.messages.packet import MAX_ACCEL_G, MAX_GYRO_DPS, Packet, check_values, decode_packet, packet_values
 from repstream.messages.topics import DEAD_LETTER, SAMPLES
 from repstream.processes.ports import free_port
 from repstream.recognition.model import Model, load_model
@@ -321,13 +321,13 @@ def test_whatever_decoding_accepts_goes_all_the_way_to_kafka(running: Running, m
             )
             data = encode(packet)
             try:
-                read = packet.decode_packet(data, b"any", int((packet.t0 or 0) * 1e3))
-                packet.check_values(packet.packet_values([read]))
+                read = decode_packet(data, b"any", int((packet.t0 or 0) * 1e3))
+                check_values(packet_values([read]))
             except messages.MessageError:
                 refused_packet(data, b"any")
                 return
             accepted.append(number)
-            values = packet.packet_values([read])
+            values = packet_values([read])
             assert (np.abs(values) <= np.repeat([MAX_ACCEL_G, MAX_GYRO_DPS], 3)).all()
             finished = engine.advance([read], [partition], [seq], values, 0.0)
             features = model.features.compute(finished.values, finished.sides)
