@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Test files side by side: one for each of two processors.
+TESTS_AT_ONCE ?= 2
 READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-compose lint types format bench dashboards docs reference env lock clean
+.PHONY: help setup demo test test-unit coverage test-compose lint types format bench dashboards docs reference env lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,10 +26,17 @@ demo: setup ## Live predictions on recorded sessions of people the model has nev
 
 test: setup ## All tests, on a real embedded Kafka; gets what they need of the system where it may
 	@.ci/system-packages
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
-test-unit: setup ## The tests of pure code, in seconds
-	$(BIN)/python -m pytest --ignore tests/broker
+test-unit: setup ## The quick tests of pure code, in seconds
+	$(BIN)/python -m pytest --ignore tests/broker -m "not slow" -n $(TESTS_AT_ONCE) --dist worksteal
+
+coverage: setup ## Which lines and branches the tests run, in the processes that they start, too
+	@.ci/system-packages
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 test-compose: setup ## The whole stack in real containers: started, killed, scaled, taken down (about 10 minutes)
 	$(BIN)/python -m pytest tests/compose/stack.py -v -rs

@@ -60,7 +60,7 @@ def run(
         services = start_services(settings, stack, say)
         model = services.model.result()
         names = settings.recordings or tuple(held_out_names(model))
-        roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop)
+        roster = Roster(settings.producer, resolve(names), model.labels, model.window, model.hop, model.label_share)
         live = Live(roster, settings.producer.speed, model.hop)
         connection = KafkaConnection(services.broker.bootstrap_servers)
         ensure_topics(connection)

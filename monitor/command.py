@@ -108,6 +108,7 @@ def monitor(
     stopping = stop_on_signals()  # before the seconds that the imports take
 
     import contextlib
+    import dataclasses
 
     from prometheus_client import CollectorRegistry
 
@@ -125,6 +126,9 @@ def monitor(
     with usage_errors():
         access = Access.on(host, token)
     loaded = load_card(model, models_dir)
+    # A window's truth is to be what it was in training.
+    monitoring = dataclasses.replace(settings.monitoring, label_share=loaded.label_share)
+    settings = dataclasses.replace(settings, monitoring=monitoring)
     drift = _load_drift(loaded)
     registry = CollectorRegistry()
     observer = LiveObserver(loaded, settings.monitoring)

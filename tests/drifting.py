@@ -22,8 +22,6 @@ from repstream.recognition.scoring import score
 from repstream.recordings.recording import Recording
 from repstream.windows.cut import WindowSet
 
-FloatArray = FloatArray
-
 T0_S = 1_763_700_000.0
 """Event time at which the replays of these tests begin, epoch s."""
 

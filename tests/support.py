@@ -23,9 +23,6 @@ from repstream.recordings.axes import AXES, Side
 from repstream.recordings.recording import Recording
 from repstream.windows.grid import GridResampler, Run
 
-FloatArray = FloatArray
-IntArray = IntArray
-
 HEADER = ("time", *AXES)
 
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repstream.arrays import FloatArray
 from repstream.errors import FeatureError
 from repstream.features.sets import DEFAULT_FEATURE_SET, FEATURE_SETS, feature_set
 from repstream.recordings.axes import AXES, SIDE_CODES
 from repstream.windows.cut import cut
-from tests.support import FloatArray, make_recording, spar_named
+from tests.support import make_recording, spar_named
 
 # As in the contract, section 3.
 NAIVE_TEXT = """

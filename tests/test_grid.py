@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repstream.arrays import FloatArray, IntArray
 from repstream.windows.grid import GRID_US, RATE_ESTIMATE_SAMPLES, GridResampler, Run
-from tests.support import FloatArray, IntArray, joined, noise, on_grid, pieces, same_bits, sinusoid
+from tests.support import joined, noise, on_grid, pieces, same_bits, sinusoid
 
 EPOCH_US = 1_763_700_000_000_000
 RATES = [10.0, 12.5, 25.0, 30.0, 33.3, 50.0, 50.4, 52.0, 64.0, 100.0, 104.0, 200.0, 399.9, 400.0]

@@ -19,12 +19,13 @@ from scipy.stats import wasserstein_distance
 
 from monitor.drift import checks
 from monitor.drift.reference import Current, Reference, load_reference, read_reference
+from repstream.arrays import FloatArray
 from repstream.errors import FeatureError, ModelError
 from repstream.recognition.classification import LabelScore, classification
 from repstream.recognition.model import Model, load_model
 from repstream.recognition.scoring import score
 from repstream.recordings.recording import Recording
-from tests.support import FloatArray, spar_recordings
+from tests.support import spar_recordings
 
 SHIFTED = "gyro_x_q90"
 

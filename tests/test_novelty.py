@@ -9,9 +9,10 @@ import pytest
 
 from repstream.alarms.novelty import NEIGHBOURS, Novelty, projected
 from repstream.alarms.recogniser import LARGEST
+from repstream.arrays import FloatArray
 from repstream.features.sets import feature_set
 from repstream.recordings.recording import Recording
-from tests.drifting import FloatArray, drift_model, model
+from tests.drifting import drift_model, model
 from tests.support import exercising, spar_recordings
 from training.alarms.novelty import fit_novelty, scaled
 from training.dataset import build_dataset

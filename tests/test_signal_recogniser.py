@@ -21,12 +21,13 @@ from repstream.alarms.recogniser import (
     squash,
     unpack,
 )
+from repstream.arrays import FloatArray
 from repstream.errors import ModelError
 from repstream.faults.causes import CAUSE_OF
 from repstream.features.summary import NAMES
 from repstream.messages.messages import ALARM_CAUSES
 from repstream.recordings.recording import Recording
-from tests.drifting import FloatArray, drift_model, summaries, with_faults
+from tests.drifting import drift_model, summaries, with_faults
 from tests.support import spar_recordings
 
 K = len(NAMES)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from repstream.arrays import FloatArray
 from repstream.features.motion_shape import MIRROR
 from repstream.features.summary import EVERY_S, NAMES, every, summarise
 from repstream.recordings.axes import AXES, SIDE_CODES
 from repstream.windows.cut import WINDOW_SAMPLES, cut
-from tests.support import FloatArray, noise, sinusoid, spar_recordings
+from tests.support import noise, sinusoid, spar_recordings
 
 N = WINDOW_SAMPLES
 FLOOR = {**dict.fromkeys(AXES[:3], 1e-3), **dict.fromkeys(AXES[3:], 0.1)}

@@ -319,6 +319,11 @@ def test_labels_of_which_no_window_is_left_are_refused_with_what_would_keep_them
         share
     )
     assert "holds enough of sit down" in failure("evaluate", *files)
+    scored = ["score", files[0], "--models-dir", tmp_path / "models", "--hop", "10", "--out", tmp_path / "t.csv"]
+    success(*scored, "--model", "m/label-share")
+    assert "sit down" in (tmp_path / "t.csv").read_text().replace("p_sit down", "")
+    success(*scored, "--model", "m/drop-label")
+    assert "Transition" in (tmp_path / "t.csv").read_text()
 
 
 # The commands

@@ -9,10 +9,11 @@ import pytest
 
 from monitor.alarms.words import Words, describe
 from repstream.alarms.recogniser import VARIANTS
+from repstream.arrays import FloatArray
 from repstream.messages.messages import ALARM_CAUSES
 from repstream.recordings.axes import AXES
 from repstream.recordings.recording import Recording
-from tests.drifting import FloatArray, summaries, variant_number, with_faults
+from tests.drifting import summaries, variant_number, with_faults
 from tests.support import spar_recordings
 
 ACCEL, GYRO = list(AXES[:3]), list(AXES[3:])

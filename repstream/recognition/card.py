@@ -18,6 +18,7 @@ from typing import Any
 from repstream.errors import ModelError
 from repstream.features.sets import FeatureSet, feature_set
 from repstream.shipped import shipped
+from repstream.windows.share import WHOLE
 
 MODEL_FILE = "model.skops"
 PICKLE_FILE = "model.joblib"
@@ -71,6 +72,11 @@ class ModelCard:
     def id(self) -> str:
         """``name/version``."""
         return f"{self.name}/{self.version}"
+
+    @property
+    def label_share(self) -> float:
+        """Share of a window's samples that need one label for it to be the window's truth."""
+        return float(self.card.get("label_share", WHOLE))
 
     @property
     def model_file(self) -> str:

@@ -126,7 +126,7 @@ def score(recording: Recording, model: Model, hop: int | None = None) -> Scores:
     >>> scores.predicted[:3].tolist(), scores.probabilities.shape
     (['ROW', 'ROW', 'ROW'], (57, 7))
     """
-    windows = cut(recording, model.window, hop or model.hop)
+    windows = cut(recording, model.window, hop or model.hop, model.label_share)
     features = model.features.compute(windows.values, windows.sides)
     return Scores(recording, model.labels, windows, features, model.predict(features))
 
