@@ -95,7 +95,7 @@ class Watch:
             if duration_s is not None and time.monotonic() - self._began_s > duration_s + _OVERTIME_S:
                 raise RepstreamError(
                     f"the producer is still running {_OVERTIME_S:g} s after its {duration_s:g} s: Kafka hangs, or the machine "
-                    "has no time for it; run the demo again with less beside it"
+                    "is overloaded; run the demo again with less load"
                 )
             self._show(show, _LIVE)
             stopping.wait(_FRAME_S)

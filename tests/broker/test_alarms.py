@@ -243,7 +243,7 @@ def test_predictions_dated_2096_end_no_alarm_and_stop_no_monitor_and_alarms_of_a
             assert json.loads(fetch(port, "/monitoring")[1])["other_models"] == ["live/1"]
             assert end(monitor, timeout_s=_PATIENCE_S) == 0
     assert "starting again" not in log.read_text()
-    assert log.read_text().count("predictions of model live/1 come, too") == 1
+    assert log.read_text().count("also found predictions of model live/1") == 1
 
 
 def at(prediction: Prediction, device: str, end_s: float) -> Prediction:

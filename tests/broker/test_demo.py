@@ -210,7 +210,7 @@ def test_a_kafka_that_dies_is_told_in_one_line_and_nothing_stays(tmp_path: Path)
         jvm.kill()
         process.wait(60)  # the producer alone would try for 10 min
         assert process.returncode == 1
-        assert said(tmp_path).splitlines()[-1].startswith("Error: Kafka has ended")
+        assert said(tmp_path).splitlines()[-1].startswith("Error: Kafka ended unexpectedly")
         assert not any(map(lives, children))
     assert left_over(tmp_path) == []
 
@@ -221,6 +221,6 @@ def test_a_duration_is_kept_though_kafka_hangs(tmp_path: Path) -> None:
         kafka_of(children).suspend()
         process.wait(120)
         assert process.returncode == 1
-        assert said(tmp_path).splitlines()[-1].startswith("Error: the producer is not done 30 s after its 3 s")
+        assert said(tmp_path).splitlines()[-1].startswith("Error: the producer is still running 30 s after its 3 s")
         assert not any(map(lives, children))
     assert left_over(tmp_path) == []

@@ -102,9 +102,9 @@ def test_a_kafka_whose_disk_is_full_ends_saying_so_and_with_space_everything_goe
             wait_until(lambda: not broker.is_alive(), "Kafka ends", 120)
             status = broker_command("status", data=data)
             assert status.returncode == 1
-            assert "ended untold" in status.stdout
+            assert "ended unexpectedly" in status.stdout
             assert ("No space left on device" if disk.is_mounted else "File too large") in status.stdout
-            wait_until(lambda: "acknowledged nothing for" in sent.read_text(), "the producer says so")
+            wait_until(lambda: "has not acknowledged anything for" in sent.read_text(), "the producer says so")
             wait_until(lambda: f"no Kafka at {address} yet" in log.read_text(), "the predictor says so")
             if disk.is_mounted:
                 refused = broker_command("start", "--port", port, data=data)

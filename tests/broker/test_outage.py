@@ -97,19 +97,12 @@ def test_what_kafka_forgets_to_abort_while_it_starts_is_never_read_and_holds_not
     with EmbeddedBroker.start(tmp_path / "kafka") as broker:
         connection = KafkaConnection(broker.bootstrap_servers)
         ensure_topics(connection)
-        producer = connection.transactional_producer("t", 1_000, [PREDICTIONS, LEDGER], "g")
-        with producer.transaction():
-            producer.send(PREDICTIONS, b"good", partition=0)
-            producer.send_offsets_to_transaction({samples: OffsetAndMetadata(1, "", -1)}, "g")
-        producer.begin_transaction()
-        producer.send(PREDICTIONS, b"aborted", partition=0)
-        producer.flush()
-        producer.send_offsets_to_transaction({samples: OffsetAndMetadata(7, "", -1)}, "g")
-        broker.kill()
-        time.sleep(1.5)  # longer than the transaction may last
-        broker.restart()
-        wait_until(lambda: "hence can be skipped" in broker.log_file.read_text(), "Kafka forgets the partitions")
-        producer.abandon()
+        first = connection.transactional_producer("t", 1_000, [PREDICTIONS, LEDGER], "g")
+        with closing(first), first.transaction():
+            first.send(PREDICTIONS, b"good", partition=0)
+            first.send_offsets_to_transaction({samples: OffsetAndMetadata(1, "", -1)}, "g")
+        # It is a race within Kafka, which it mostly loses on an idle machine and often wins on a busy one.
+        assert any(_is_forgotten(broker, connection, samples) for _ in range(6))
         wait_for_broker(connection)
         ensure_topics(connection)
         with closing(connection.transactional_producer("t", 1_000, [PREDICTIONS, LEDGER], "g")) as producer:
@@ -118,6 +111,27 @@ def test_what_kafka_forgets_to_abort_while_it_starts_is_never_read_and_holds_not
             with closing(connection.consumer(group_id="g")) as consumer:
                 assert consumer.committed(samples) == 1
         assert [r.value for r in read_topic(broker.bootstrap_servers, PREDICTIONS)] == [b"good", b"next"]
+
+
+def _is_forgotten(broker: EmbeddedBroker, connection: KafkaConnection, samples: TopicPartition) -> bool:
+    """Kill Kafka in a transaction that times out meanwhile; tell whether it forgot to abort it."""
+    wait_for_broker(connection)
+    ensure_topics(connection)
+    producer = connection.transactional_producer("t", 1_000, [PREDICTIONS, LEDGER], "g")
+    producer.begin_transaction()
+    producer.send(PREDICTIONS, b"aborted", partition=0)
+    producer.flush()
+    producer.send_offsets_to_transaction({samples: OffsetAndMetadata(7, "", -1)}, "g")
+    broker.kill()
+    time.sleep(1.5)  # longer than the transaction may last
+    broker.restart()
+    producer.abandon()
+    deadline = time.monotonic() + 10.0
+    while "hence can be skipped" not in broker.log_file.read_text():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def is_well(port: int, path: str) -> bool:
