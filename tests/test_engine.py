@@ -119,6 +119,7 @@ def test_however_packets_are_cut_and_batched_the_windows_are_those_of_the_whole(
     assert_same(windows, batch_windows(*three()))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1, 7, 10, 50]), restart=st.booleans())
 def test_packets_shuffled_within_the_lateness_and_repeated_change_nothing(seed: int, size: int, restart: bool) -> None:
@@ -135,6 +136,7 @@ def test_packets_shuffled_within_the_lateness_and_repeated_change_nothing(seed: 
     assert counts.late_packets == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate_hz", [10.0, 25.0, 30.0, 62.5, 100.0, 333.0])
 @pytest.mark.parametrize("jitter_s", [0.0, 0.0008])
 def test_other_rates_and_jittered_clocks_give_the_batchs_windows(rate_hz: float, jitter_s: float) -> None:
@@ -290,6 +292,7 @@ def dated(packet: Packet, by_s: float) -> Packet:
 HOUR_S = 3600.0
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     which=st.integers(1, 58),
@@ -420,6 +423,7 @@ def short(number: int) -> list[Packet]:
     return packets_of(recording, [10], ORIGIN_US + number * 60_000_000)
 
 
+@pytest.mark.slow
 def test_a_session_that_comes_again_after_hundreds_of_others_is_known() -> None:
     sessions = [short(i) for i in range(300)]
     windows, _ = stream([p for s in sessions for p in s], 100, restart=True)
@@ -451,6 +455,7 @@ def test_a_forgotten_device_costs_a_few_numbers_and_its_sessions_are_known_and_g
     assert found[7:] == [12, 13, 14, 15, 16, 17]
 
 
+@pytest.mark.slow
 def test_a_lost_packet_and_a_clock_that_stands_still_do_not_fill_the_memory() -> None:
     packets = [dated(p, 0.0) for p in packets_of(three()[0], [10])]
     endless = [msgspec.structs.replace(packets[i % 60], seq=i + (i > 0), t0=ORIGIN_US / 1e6) for i in range(5_000)]
@@ -464,6 +469,7 @@ def test_a_lost_packet_and_a_clock_that_stands_still_do_not_fill_the_memory() ->
         assert len(checkpoint.dump(partition, SHAPE)) < 8_192 * 56 + 512 * 40 + 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lateness_s", [1.0, 600.0])
 @pytest.mark.parametrize("step_s", [0.0, 0.2])
 def test_a_device_that_begins_a_session_with_each_packet_does_not_fill_the_memory(

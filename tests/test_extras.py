@@ -55,6 +55,7 @@ def test_every_package_of_an_extra_is_known() -> None:
     assert declared() == extras.EXTRAS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "wanted"),
     [

@@ -202,6 +202,7 @@ def test_turning_about_gravity_is_told_from_turning_level() -> None:
 # Every set
 
 
+@pytest.mark.slow
 @every_set
 @pytest.mark.parametrize("batch", [7, 64, 65, 1000])
 def test_a_windows_features_do_not_depend_on_its_batch_to_the_last_bit(name: str, batch: int) -> None:

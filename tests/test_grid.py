@@ -42,6 +42,7 @@ def streams(draw: st.DrawFn) -> tuple[float, IntArray, FloatArray]:
     return rate_hz, times, values
 
 
+@pytest.mark.slow
 @given(stream=streams(), cuts=st.lists(st.integers(1, 249), max_size=30), known=st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_any_cut_into_packets_gives_the_same_grid_to_the_last_bit(
@@ -55,6 +56,7 @@ def test_any_cut_into_packets_gives_the_same_grid_to_the_last_bit(
     assert resampler.n_backwards == whole.n_backwards
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate_hz", RATES)
 def test_one_sample_at_a_time_gives_the_same_grid_to_the_last_bit(rate_hz: float) -> None:
     times, values = clock(300, rate_hz, 0.3), noise(300)
@@ -63,6 +65,7 @@ def test_one_sample_at_a_time_gives_the_same_grid_to_the_last_bit(rate_hz: float
     assert same_bits(joined(runs), on_grid(times, values, rate_hz))
 
 
+@pytest.mark.slow
 @given(stream=streams(), cuts=st.lists(st.integers(1, 249), min_size=1, max_size=4), known=st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_a_resampler_made_from_a_saved_state_goes_on_as_if_nothing_had_happened(

@@ -206,6 +206,7 @@ def test_a_name_that_says_the_wrong_unit_is_not_believed_and_that_is_said(tmp_pa
     assert any("said to be in deg/s" in w and "taken as rad/s" in w for w in entry["warnings"])
 
 
+@pytest.mark.slow
 def test_repeated_times_are_spread_equal_rows_merged_and_order_kept(tmp_path: Path) -> None:
     times = EPOCH_NS // 1_000_000 + np.rint(M.t * 1e3).astype(int)
     times[100] = times[99]
@@ -261,6 +262,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_be_read_is_refused_with_a_reason_and_the_others_come_in(tmp_path: Path, what: str) -> None:
     make, reason = REFUSED[what]
@@ -273,6 +275,7 @@ def test_what_cannot_be_read_is_refused_with_a_reason_and_the_others_come_in(tmp
     assert str(tmp_path / "in" / "bad.csv") in found["bad.csv"]["error"]
 
 
+@pytest.mark.slow
 def test_zips_are_looked_into_and_bombs_are_not_unpacked(tmp_path: Path) -> None:
     folder = exports.sensor_logger_phone(tmp_path / "walk", M, ios=False)
     with zipfile.ZipFile(tmp_path / "walk.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -365,6 +368,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 MAPPINGS = Path(__file__).resolve().parents[1] / "docs" / "mappings"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the strangers' recordings are not beside the checkout")
 @pytest.mark.parametrize(
     ("folder", "mapping", "sessions", "subjects", "rate_hz"),

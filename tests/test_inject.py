@@ -54,6 +54,7 @@ def reason_of(out: Outgoing) -> str | None:
 # --- laws that all kinds keep --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_repeats_a_fault_and_another_does_otherwise(kind: str) -> None:
     first, again = send(f"{kind}@2", seed=5), send(f"{kind}@2", seed=5)
@@ -62,6 +63,7 @@ def test_a_seed_repeats_a_fault_and_another_does_otherwise(kind: str) -> None:
     assert (first != send(f"{kind}@2", seed=6)) == (kind in DRAWING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_stays_within_its_span(kind: str) -> None:
     """
@@ -77,6 +79,7 @@ def test_a_fault_stays_within_its_span(kind: str) -> None:
     assert values_of(send(f"{kind}@100-200")) == clean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_concerns_only_the_devices_of_its_pattern(kind: str) -> None:
     out = send(f"{kind}@0/l*")
@@ -84,6 +87,7 @@ def test_a_fault_concerns_only_the_devices_of_its_pattern(kind: str) -> None:
     assert values_of(out, "leg") != values_of(send(), "leg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_does_not_depend_on_other_devices_or_the_pace(kind: str) -> None:
     alone = send(f"{kind}@2", recordings=RECORDINGS[:1])
@@ -93,6 +97,7 @@ def test_a_fault_does_not_depend_on_other_devices_or_the_pace(kind: str) -> None
     assert [m.due_us - faster[0].due_us for m in faster] == [m.due_us - alone[0].due_us for m in alone]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_faulty_replay_is_still_in_order_of_due_and_timestamps_stay_true(kind: str) -> None:
     clean = {m.timestamp_ms for m in send()}
@@ -101,6 +106,7 @@ def test_a_faulty_replay_is_still_in_order_of_due_and_timestamps_stay_true(kind:
     assert {m.timestamp_ms for m in out} <= clean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_faults_are_counted(kind: str) -> None:
     state = ReplayState()
@@ -326,6 +332,7 @@ def test_parameters_are_read_from_the_text(spec: str, amount: float, parameter: 
     assert (fault.amount, fault.parameter, fault.ramp_s, fault.start_s) == (amount, parameter, ramp_s, 60.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -99,6 +99,7 @@ messages = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(messages, st.sampled_from(CODECS), st.integers(0, 2**40))
 def test_every_record_is_read_as_it_was_written_whatever_compressed_it(
     sent: list[Message], codec: int, base: int
@@ -110,6 +111,7 @@ def test_every_record_is_read_as_it_was_written_whatever_compressed_it(
     assert {(r.topic, r.partition) for r in got} == {TP}
 
 
+@pytest.mark.slow
 @given(messages, st.sampled_from(CODECS), st.integers(0, 2**20))
 def test_kafka_pythons_own_reader_finds_the_same(sent: list[Message], codec: int, base: int) -> None:
     data = batch_bytes(sent, codec, base)
@@ -252,6 +254,7 @@ def bomb(codec: int) -> bytes:
     return struct.pack(">qiibI", 0, 9 + len(tail), 0, 2, crc32c(tail)) + tail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4, ZSTD], ids=["gzip", "snappy", "lz4", "zstd"])
 def test_what_unpacks_to_gigabytes_takes_less_than_200_megabytes(codec: int) -> None:
     done = subprocess.run(

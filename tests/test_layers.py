@@ -88,6 +88,7 @@ def test_a_service_imports_no_other_service_nor_training(service: str) -> None:
     assert offences(service, others) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ABOVE_REPSTREAM)
 def test_nobody_imports_the_roof(package: str) -> None:
     assert offences(package, ("cli",)) == []
@@ -103,6 +104,7 @@ def test_every_module_of_repstream_has_its_place_in_the_order() -> None:
     assert len(ORDER) == len(set(ORDER))
 
 
+@pytest.mark.slow
 def test_each_package_of_repstream_imports_only_those_before_it() -> None:
     wrong = []
     for file in sources("repstream"):
@@ -132,6 +134,7 @@ def test_the_defaults_of_options_cost_no_library() -> None:
     assert found.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_kafka_python_is_imported_in_one_place() -> None:
     found = {
         file.relative_to(ROOT).as_posix()
@@ -187,6 +190,7 @@ def files_of(places: Iterable[str]) -> list[Path]:
     return [f for place in places for f in ([ROOT / place] if place.endswith(".py") else sources(place))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", CORES)
 def test_a_core_knows_no_kafka(core: str) -> None:
     assert sources(core)
@@ -200,6 +204,7 @@ def test_the_monitor_does_not_know_who_looks_at_it() -> None:
     assert {m for m in reached if m.startswith(("monitor.live", "monitor.page", "monitor.command"))} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["repstream", *ABOVE_REPSTREAM])
 def test_there_are_no_circles_within_a_package(package: str) -> None:
     """Folders below a package, and the modules beside them, import each other in one direction only."""

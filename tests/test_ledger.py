@@ -311,6 +311,7 @@ def network(
 RATES = st.lists(st.sampled_from([50.0, 50.0, 25.0, 62.5, 100.0, None]), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -352,6 +353,7 @@ def test_after_every_batch_the_sent_are_the_used_and_all_whose_other_fate_is_kno
     assert run.partition.ledger.gaps == counts.gaps
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -390,6 +392,7 @@ def test_the_ledger_depends_on_the_log_alone_and_not_on_batches_kills_and_what_w
     assert engine.ledger(again) == whole.engine.ledger(whole.partition)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), faults=Faults)
 def test_whatever_the_network_does_what_was_sent_is_what_the_device_took(seed: int, faults: dict[str, float]) -> None:

@@ -55,10 +55,12 @@ def too_long() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_module_and_no_function_is_too_long_to_read() -> None:
     assert too_long() <= DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DATA))
 def test_what_is_excepted_as_data_is_there(name: str) -> None:
     assert name in too_long()

@@ -91,6 +91,7 @@ def test_a_label_that_comes_late_judges_what_was_said_in_its_time_and_nothing_el
     assert (wearer.right, wearer.labelled) == (6, 8)
 
 
+@pytest.mark.slow
 @given(
     labels=st.lists(st.sampled_from(["ROW", "ABD"]), min_size=1, max_size=40),
     cuts=st.sets(st.integers(0, 40)),
@@ -154,6 +155,7 @@ def test_a_gap_or_another_session_begins_a_new_run() -> None:
     assert [(r.session, r.n) for r in wearer.runs] == [("s", 2), ("s", 1), ("t", 1)]
 
 
+@pytest.mark.slow
 def test_a_feed_stays_small_however_long_it_runs() -> None:
     feed = Feed(MODEL)
     for i in range(0, 20_000, 500):
@@ -245,6 +247,7 @@ class _Counting:
         return json.dumps({"news": self.n}).encode()
 
 
+@pytest.mark.slow
 def test_browsers_get_the_same_bytes_and_a_slow_one_loses_frames_and_then_gets_the_whole() -> None:
     view = _Counting()
     watched: list[set[str]] = []

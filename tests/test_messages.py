@@ -259,6 +259,7 @@ def test_the_largest_junk_that_is_kept_as_a_dead_letter_fits_a_message() -> None
     assert MAX_MESSAGE_BYTES > 10_000_000
 
 
+@pytest.mark.slow
 @given(data=st.binary(max_size=200), key=st.none() | st.binary(max_size=10))
 @example(data=b"\xef\xbb\xbf{}", key=None)
 @settings(max_examples=200, deadline=None)
@@ -281,6 +282,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(field=st.sampled_from(sorted(GOOD)), value=json_values)
 @settings(max_examples=300, deadline=None)
 def test_any_value_in_any_field_is_read_or_refused(field: str, value: object) -> None:

@@ -74,6 +74,7 @@ def refused(models: Path, spec: str = "tiny") -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_a_model_is_loaded_with_what_its_card_says(models: Path) -> None:
     model = load_model("tiny/1", models)
     assert model.id == "tiny/1"
@@ -190,6 +191,7 @@ def test_a_pickled_model_never_runs_from_a_folder_that_nobody_named(
     assert not trap.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["evil", "spar"])
 @pytest.mark.parametrize("command", ["score {file} --out {out}", "predict", "monitor", "demo {file} --no-browser"])
 def test_models_in_the_current_folder_are_not_run(

@@ -92,6 +92,7 @@ def evidently_run(metrics: list[Any], known: Any, now: Any, **definition: Any) -
 # --- data drift
 
 
+@pytest.mark.slow
 def test_one_shifted_feature_is_drifted_and_no_other_is() -> None:
     known, now = halves()
     column = known.names.index(SHIFTED)
@@ -121,6 +122,7 @@ def test_scores_are_those_of_scipy() -> None:
             assert found[name].threshold == checks.FEATURE_THRESHOLD
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_evidentlys_metrics() -> None:
     import pandas as pd
     from evidently.metrics import DriftedColumnsCount, ValueDrift
@@ -377,6 +379,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
             read_reference(content, tmp_path / "reference.parquet", ("f",), ("A",))
 
 
+@pytest.mark.slow
 def test_importing_is_quick_and_evidently_never_reports_home() -> None:
     program = (
         "import os, sys; os.environ.pop('DO_NOT_TRACK', None); import monitor.drift.checks; "

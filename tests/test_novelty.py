@@ -81,6 +81,7 @@ def evidence(recordings: list[Recording], novelty: Novelty) -> FloatArray:
     return novelty.evidence(model().features.compute(data.windows, data.sides))
 
 
+@pytest.mark.slow
 def test_an_exercise_that_nothing_was_learned_of_is_unlike_all_that_is_known() -> None:
     known = evidence([r for r in spar_recordings("s08-*", "s09-*", "s10-*") if "-ROW-" not in r.name], without_rows())
     new = evidence(spar_recordings("s08-*-ROW-*", "s09-*-ROW-*", "s10-*-ROW-*"), without_rows())

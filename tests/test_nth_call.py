@@ -160,6 +160,7 @@ def undisturbed(model: Model, packets: list[tuple[int, bytes, bytes]]) -> tuple[
     return calls.names, answers(log)
 
 
+@pytest.mark.slow
 @done_or_not
 @every_error
 @pytest.mark.usefixtures("no_look_for_libraries")
@@ -258,6 +259,7 @@ def quick_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.service._CHECKPOINT_S", 6.0)
 
 
+@pytest.mark.slow
 @done_or_not
 @every_error
 @pytest.mark.usefixtures("quick_monitor")
@@ -306,6 +308,7 @@ def quick_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.service._POLL_RECORDS", 10)
 
 
+@pytest.mark.slow
 @done_or_not
 @every_error
 @pytest.mark.usefixtures("quick_store")

@@ -35,6 +35,7 @@ def served(alive: Callable[[], tuple[bool, str]] = lambda: (True, "alive")) -> I
         yield server.port
 
 
+@pytest.mark.slow
 def test_eight_hundred_half_requests_keep_no_scrape_out_and_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = threading.active_count()
     with many_files(), served() as port, contextlib.ExitStack() as stack:
@@ -50,6 +51,7 @@ def test_eight_hundred_half_requests_keep_no_scrape_out_and_do_not_stay(monkeypa
         soon(lambda: threading.active_count() <= threads + 1, "no thread stays")
 
 
+@pytest.mark.slow
 def test_a_request_that_comes_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observability, "_ANSWER_S", 1.0)
     with served() as port, socket.create_connection(("127.0.0.1", port)) as slow:
@@ -63,6 +65,7 @@ def test_a_request_that_comes_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.Mo
         soon(cut, "it is cut off")
 
 
+@pytest.mark.slow
 def test_every_verb_is_answered_and_a_client_that_leaves_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     with served() as port:
         for verb in ("HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"):
@@ -77,6 +80,7 @@ def test_every_verb_is_answered_and_a_client_that_leaves_is_no_failure(caplog: p
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_a_service_that_waits_for_kafka_is_alive_and_one_that_hangs_is_not() -> None:
     now_s, stop, hang, lives = 0.0, threading.Event(), threading.Event(), []
     pulse = Heartbeat(stop.is_set, clock=lambda: now_s)

@@ -160,6 +160,7 @@ def test_a_program_comes_in_with_the_token_as_bearer(guarded: FlaskClient) -> No
     assert guarded.post("/control", data="{}", headers=head).status_code == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "headers",
     [
@@ -179,6 +180,7 @@ def test_another_page_in_the_same_browser_changes_nothing(
     assert client.post(path, data="{}", headers=headers).status_code == 403
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 @pytest.mark.parametrize("mode", ["no-cors", "navigate"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
@@ -266,6 +268,7 @@ _command = st.fixed_dictionaries(
 _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @_FUZZ
 @given(
     path=st.sampled_from(["/control", "/upload", "/upload/x/replay", "/upload//replay", "/events"]),
@@ -301,6 +304,7 @@ def test_a_file_of_anything_is_taken_or_refused_in_words(tmp_path: Path, content
         assert str(tmp_path) not in said.refused
 
 
+@pytest.mark.slow
 def test_a_file_is_taken_or_refused_through_the_page(client: FlaskClient) -> None:
     taken = client.post("/upload?name=x.csv", data=b"time,ax\n0,1\n", headers=OURS)
     assert (taken.status_code, taken.json["rows"] if taken.json else None) == (200, 1)
@@ -341,6 +345,7 @@ def taken(uploads: Uploads, path: Path) -> dict[str, Any]:
     return uploads.take(path.name, io.BytesIO(path.read_bytes()))
 
 
+@pytest.mark.slow
 def test_a_phone_s_recording_is_understood_without_a_word(uploads: Uploads, tmp_path: Path) -> None:
     found = taken(uploads, their_csv(tmp_path))
     assert (found["rows"], len(found["head"])) == (200, 5)
@@ -353,6 +358,7 @@ def test_a_phone_s_recording_is_understood_without_a_word(uploads: Uploads, tmp_
     assert found["units"] == {"time_unit": "ms", "accel_unit": "m/s2", "gyro_unit": "rad/s"}
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_no_number_is_named_with_its_row_and_what_to_do(uploads: Uploads, tmp_path: Path) -> None:
     found = taken(uploads, their_csv(tmp_path, broken=(41, 2, "oops")))
     with pytest.raises(RecordingError) as refused:
@@ -361,6 +367,7 @@ def test_a_cell_that_is_no_number_is_named_with_its_row_and_what_to_do(uploads: 
     assert "repair it" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_units_that_cannot_be_meant_are_refused_with_the_page_s_own_cure(uploads: Uploads, tmp_path: Path) -> None:
     found = taken(uploads, their_csv(tmp_path))
     with pytest.raises(RecordingError) as refused:
@@ -375,6 +382,7 @@ def test_units_that_cannot_be_meant_are_refused_with_the_page_s_own_cure(uploads
     assert str(refused.value).endswith("; choose it under “gyro_x”")
 
 
+@pytest.mark.slow
 def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(uploads: Uploads, tmp_path: Path) -> None:
     path = tmp_path / "bomb.parquet"
     pq.write_table(pa.table({"a": pa.array([0.0]).take(pa.array([0] * 1_200_000))}), path, compression="zstd")
@@ -383,6 +391,7 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(uploads: Uploads, tm
         taken(uploads, path)
 
 
+@pytest.mark.slow
 def test_only_the_newest_files_are_kept_and_at_the_end_none(tmp_path: Path) -> None:
     uploads = Uploads(NOWHERE)
     path = their_csv(tmp_path)

@@ -63,6 +63,7 @@ def test_on_one_machine_and_in_compose_the_same_is_scraped_and_ruled() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", RULE_TESTS, ids=lambda f: f.name)
 def test_rules_record_what_they_should_and_alerts_fire_when_they_should_and_say_so(file: Path) -> None:
     promtool("test", "rules", str(file))

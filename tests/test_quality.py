@@ -57,6 +57,7 @@ def test_what_is_wrong_is_said(wrong: Recording, said: str) -> None:
     assert any(said in text for text in examine(wrong).remarks), examine(wrong).remarks
 
 
+@pytest.mark.slow
 def test_copies_are_found_under_other_names_times_and_cuts_and_nothing_else_is_one() -> None:
     spar = list(recordings())[:12]
     original = spar[3]

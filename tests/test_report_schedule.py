@@ -44,6 +44,7 @@ def test_an_alarm_has_a_report_made_at_once_and_others_within_a_minute_share_it(
         schedule.close()
 
 
+@pytest.mark.slow
 def test_at_set_times_reports_are_made_of_what_there_is_then(tmp_path: Path) -> None:
     rows = iter(range(5, 500))
     with maker(tmp_path, WRITES) as reports:

@@ -69,6 +69,7 @@ def test_a_report_is_the_users_alone(tmp_path: Path) -> None:
         assert (folder.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
 
 
+@pytest.mark.slow
 def test_a_report_is_made_while_the_caller_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "reports"
     with maker(folder) as reports:
@@ -97,6 +98,7 @@ def test_a_report_is_made_while_the_caller_goes_on(tmp_path: Path) -> None:
     assert not re.search(r"url\(['\"]?https?:", html)
 
 
+@pytest.mark.slow
 def test_a_report_without_labels_is_made_too(tmp_path: Path) -> None:
     known, now = made_up(40)
     with maker(tmp_path) as reports:
@@ -104,6 +106,7 @@ def test_a_report_without_labels_is_made_too(tmp_path: Path) -> None:
         assert path.result(timeout=60).stat().st_size > 1_000_000
 
 
+@pytest.mark.slow
 def test_a_report_scores_no_transition_that_the_model_does_not_know(tmp_path: Path) -> None:
     known, now = made_up(80)
     changing = Current(now.features, now.prediction, now.confidence, np.full(80, TRANSITION))
@@ -129,6 +132,7 @@ def test_one_is_made_one_waits_and_more_are_refused(tmp_path: Path) -> None:
         assert [r.reason for r in reports.list()] == ["number-4", "number-1", "number-0"]
 
 
+@pytest.mark.slow
 def test_the_oldest_are_deleted(tmp_path: Path) -> None:
     (tmp_path / "notes.html").write_text("not ours")
     with maker(tmp_path, WRITES, keep=2) as reports:
@@ -137,6 +141,7 @@ def test_the_oldest_are_deleted(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*names[2:], "notes.html"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

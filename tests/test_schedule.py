@@ -335,6 +335,7 @@ def read_back(outgoing: Sequence[Outgoing], plan: ReplayPlan) -> LogState:
     return reader.state(plan.wearers, plan.settings)
 
 
+@pytest.mark.slow
 @given(
     n_sent=st.integers(0, 40),
     packet_samples=st.integers(1, 40),

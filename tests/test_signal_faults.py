@@ -54,6 +54,7 @@ def told(*specs: str, recordings: Sequence[Recording], **changes: Any) -> list[t
 # --- laws ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BY_SAMPLE)
 @pytest.mark.parametrize("packet_samples", [1, 7, 500])
 def test_a_fault_of_samples_is_the_same_to_the_last_bit_however_it_is_cut(kind: str, packet_samples: int) -> None:
@@ -62,6 +63,7 @@ def test_a_fault_of_samples_is_the_same_to_the_last_bit_however_it_is_cut(kind: 
     np.testing.assert_array_equal(whole, sent(f"{kind}@5-12", seed=3, packet_samples=packet_samples))
 
 
+@pytest.mark.slow
 @given(
     kinds=st.lists(st.sampled_from(BY_SAMPLE), min_size=1, max_size=4),
     start_s=st.floats(-5, 15),
@@ -92,6 +94,7 @@ def test_any_faults_together_are_the_same_however_they_are_cut_and_end_with_thei
     np.testing.assert_array_equal(whole[outside], recording.values[outside])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BY_SAMPLE)
 def test_a_device_gets_the_same_fault_alone_among_others_and_at_another_pace(kind: str) -> None:
     others = (make_recording(500, "leg", seed=1), ARM)
@@ -152,6 +155,7 @@ def test_rotate_turns_both_sensors_by_the_right_hand_rule(axis: str, turned: lis
     np.testing.assert_allclose(sent(f"rotate:90,{axis}@0", recording=recording), np.tile(turned, (20, 1)), atol=1e-12)
 
 
+@pytest.mark.slow
 @given(st.tuples(*[st.integers(-9, 9)] * 3).filter(any), st.integers(-360, 360))
 @settings(max_examples=30, deadline=None)
 def test_any_rotation_keeps_lengths_angles_handedness_and_its_axis(axis: tuple[int, int, int], angle: int) -> None:
@@ -176,6 +180,7 @@ def test_gain_and_offset_are_of_their_target_alone() -> None:
     np.testing.assert_array_equal(sent("offset:40,gyro_y@0"), ARM.values + np.array([0, 0, 0, 0, 40.0, 0]))
 
 
+@pytest.mark.slow
 def test_noise_is_normal_of_the_asked_deviation() -> None:
     recording = make_recording(20_000, "arm")
     added = sent("noise:12,gyro@0", recording=recording) - recording.values
@@ -363,6 +368,7 @@ def test_a_window_of_an_unlabelled_recording_has_a_truth_only_where_a_fault_give
     assert roster.truth("arm", "one", 25) == "ROW"
 
 
+@pytest.mark.slow
 def test_a_turned_sensor_makes_the_model_wrong() -> None:
     model = load_model("spar")
     recordings = [r for r in spar.recordings() if r.subject == "s08"]

@@ -64,6 +64,7 @@ def called(*specs: str) -> Counter[str]:
 # People that nothing was learned from, faults by the producer's own code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "wanted"),
     [

@@ -97,6 +97,7 @@ GROUPS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_each_number_is_that_of_plain_code_on_real_windows(group: str) -> None:
     names = [n for n in NAMES if n.split("_")[0] == group]

@@ -174,6 +174,7 @@ def without_features(predictions: list[Prediction]) -> list[Prediction]:
 # --------------------------------------------------------------------------------------------- keeping
 
 
+@pytest.mark.slow
 def test_what_is_kept_comes_back_to_the_last_bit(opened: Opener) -> None:
     odd = {"ABD": 1 / 3, "push.up": 5e-324, "$x": 1.7976931348623157e308, "Ü bung ✓": 0.1 + 0.2, 'q"\\': -0.0}
     kept = [
@@ -195,6 +196,7 @@ def test_features_are_left_out_unless_asked_for(store: Store) -> None:
     assert all_of(store) == without_features(kept)
 
 
+@pytest.mark.slow
 def test_saving_the_same_again_in_any_cut_keeps_one_of_each(store: Store) -> None:
     kept = [prediction(device, index=i) for i in range(40) for device in ("d1", "d2")]
     told = [alarm(i, raised=T0 + i) for i in range(5)]
@@ -206,6 +208,7 @@ def test_saving_the_same_again_in_any_cut_keeps_one_of_each(store: Store) -> Non
     assert list(store.alarms(AlarmQuery())) == told
 
 
+@pytest.mark.slow
 def test_what_is_saved_later_under_an_id_replaces_it(store: Store) -> None:
     store.save([prediction(label="ABD", signal=[1.0]), prediction(index=1)], [alarm(text="first")])
     later = prediction(label="ROW", probabilities={"ROW": 1.0})
@@ -222,6 +225,7 @@ def test_an_alarm_that_is_over_stays_over_however_often_its_beginning_comes_agai
         assert list(store.alarms(AlarmQuery())) == [over], batches
 
 
+@pytest.mark.slow
 def test_what_two_models_say_of_the_same_window_is_kept_side_by_side(store: Store) -> None:
     kept = [prediction(index=i, model=model) for i in range(3) for model in ("spar/1", "spar/2")]
     told = [alarm(model="spar/1", ended=T0 + 60), alarm(model="spar/2")]
@@ -252,6 +256,7 @@ def test_a_value_that_no_row_can_hold_is_refused_and_not_taken_for_a_database_th
 _LONG = random.Random(7).randbytes(4_000).hex()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("odd", "refusing"),
     [
@@ -309,6 +314,7 @@ def keyed_by_id_alone(url: str, kept: list[Prediction], told: list[Alarm]) -> No
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_store_whose_key_was_the_id_alone_is_taken_over_with_all_that_it_holds(url: str, opened: Opener) -> None:
     kept = [prediction(index=i) for i in range(2_500)]
     told = [alarm(1, ended=T0 + 60), alarm(2)]
@@ -354,6 +360,7 @@ def test_stores_may_be_made_at_the_same_moment(opened: Opener) -> None:
     assert list(stores[0].predictions(PredictionQuery())) == []
 
 
+@pytest.mark.slow
 def test_many_rows_are_read_while_more_are_being_written(store: Store, opened: Opener) -> None:
     store.save([prediction(index=i) for i in range(3_000)], [])
     reading = store.predictions(PredictionQuery())
@@ -404,6 +411,7 @@ QUERIES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 def test_every_query_finds_what_fits_and_nothing_else_in_order_of_time(store: Store, many: list[Prediction]) -> None:
     store.save(many, [])
     for query in QUERIES:
@@ -422,6 +430,7 @@ def test_every_query_finds_what_fits_and_nothing_else_in_order_of_time(store: St
         assert list(store.predictions(wanted)) == expected, query
 
 
+@pytest.mark.slow
 def test_alarms_are_found_by_device_and_by_when_they_were_open(store: Store) -> None:
     told = [
         alarm(1, raised=T0, ended=T0 + 10),
@@ -482,6 +491,7 @@ def test_the_same_indexes_are_made_in_mongodb(mongo_url: str) -> None:
 # ------------------------------------------------------------------------------------------- forgetting
 
 
+@pytest.mark.slow
 def test_what_is_too_old_goes_in_bounded_steps_and_what_is_open_stays(store: Store) -> None:
     told = [alarm(1, ended=T0 + 1), alarm(2), alarm(3, ended=T0 + 9_000)]
     store.save([prediction(index=i) for i in range(100)], told)
@@ -495,6 +505,7 @@ def test_what_is_too_old_goes_in_bounded_steps_and_what_is_open_stays(store: Sto
 # ----------------------------------------------------------------------------------------- what is wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["mongodb", "postgresql"])
 def test_a_database_that_does_not_answer_is_said_to_be_away_within_seconds_and_without_its_password(
     scheme: str,
@@ -537,6 +548,7 @@ def test_what_a_store_keeps_in_a_file_is_the_users_alone(tmp_path: Path) -> None
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_a_locked_sqlite_file_is_away_and_answers_again(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with closing(open_store(f"sqlite:///{path}", writing=True)) as store:
@@ -617,6 +629,7 @@ def test_a_url_is_shown_without_password_and_options(url: str, text: str) -> Non
     assert shown(url) == text
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_keep_one_of_each(store: Store, opened: Opener) -> None:
     kept = [prediction(f"d{i % 3}", index=i) for i in range(600)]
     failures: list[BaseException] = []
@@ -763,6 +776,7 @@ def test_json_is_asked_for_as_everywhere(filled: str) -> None:
     assert "leave one out" in cli("predictions", "--store", filled, "--json", "--format", "csv").err
 
 
+@pytest.mark.slow
 def test_a_store_that_is_not_there_is_one_line_and_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     assert "there is no such store" in failure("predictions", "--store", f"sqlite:///{path}")

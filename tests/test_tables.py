@@ -44,6 +44,7 @@ def refused(source: Path, *options: str) -> str:
 # Nothing is lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 @given(values=st.lists(st.tuples(*[any_double] * 6), min_size=2, max_size=5), first=st.floats(0, 1e6))
 @settings(max_examples=40, deadline=None)
@@ -140,6 +141,7 @@ def test_angular_rates_in_radians_become_degrees(tmp_path: Path) -> None:
     np.testing.assert_allclose(back.values, [[1.0, 0.0, 0.0, 180.0, -90.0, 0.0]] * 10, rtol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)])
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("epoch_s", [0, 1_763_700_000])
@@ -238,6 +240,7 @@ def with_cell(file: Path, row: int, column: str, cell: str, n: int = 60) -> Path
     return write_csv(file, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "cell", "found"),
     [

@@ -34,6 +34,7 @@ def run(folder: Path, **env: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_what_could_not_be_checked_is_told_by_name_with_a_count(tmp_path: Path) -> None:
     code, said = run(tmp_path)
     assert code == 0, said
@@ -41,6 +42,7 @@ def test_what_could_not_be_checked_is_told_by_name_with_a_count(tmp_path: Path) 
     assert "   3 × NOT CHECKED: no-such-program is not installed: apt-get install some-package\n" in said
 
 
+@pytest.mark.slow
 def test_ci_skips_none_of_it(tmp_path: Path) -> None:
     code, said = run(tmp_path, CI="true")
     assert code == 1, said

@@ -77,6 +77,7 @@ def test_test_windows_do_not_overlap_and_each_is_counted_once() -> None:
     assert found.window_accuracy == np.trace(found.confusion) / found.confusion.sum()
 
 
+@pytest.mark.slow
 def test_a_window_over_two_exercises_is_held_against_no_model_that_does_not_know_transitions(tmp_path: Path) -> None:
     #  p3's recording: 8 s of A, then 8 s of B; of 5 windows without overlap the third holds both
     one, other = exercising("p3", "AB")
@@ -117,6 +118,7 @@ def test_one_person_alone_cannot_be_evaluated(tmp_path: Path) -> None:
 # What a training run writes
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_to_the_last_bit_and_another_seed_another(tmp_path: Path) -> None:
     first, again, other = (trained(tmp_path / d, seed) for d, seed in (("a", 7), ("b", 7), ("c", 8)))
     for name in ("model.skops", "reference.parquet"):
@@ -153,6 +155,7 @@ def test_the_card_tells_who_was_trained_on_and_hashes_what_was_written(tmp_path:
     assert load_model("m/1", tmp_path).labels == ("A", "B")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["AB", "ABC"])
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
@@ -293,6 +296,7 @@ def test_an_unknown_label_is_refused_with_those_there_are(tmp_path: Path) -> Non
     assert said == "no recording is labelled 'C'; there are A, B"
 
 
+@pytest.mark.slow
 def test_labels_of_which_no_window_is_left_are_refused_with_what_would_keep_them(tmp_path: Path) -> None:
     def changing(name: str) -> Recording:
         return replace(

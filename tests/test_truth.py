@@ -81,6 +81,7 @@ def predictions_of(recording: Recording, answer: dict[str, str], start_s: float,
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels_come", ["first", "last", "between"])
 @pytest.mark.parametrize("knows_transition", [False, True])
 def test_metric_page_and_demo_say_the_same_accuracy_where_two_exercises_meet(

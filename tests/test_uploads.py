@@ -97,6 +97,7 @@ def measured(question: Question) -> tuple[dict[str, Any], int]:
     return json.loads(done.stdout), int(done.stderr.split()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bomb", "why"),
     [
@@ -119,6 +120,7 @@ def test_a_few_hundred_bytes_that_unpack_to_gigabytes_are_refused_in_words_and_c
     assert 10_000 < most_kb < _MOST_RESIDENT_KB
 
 
+@pytest.mark.slow
 def test_of_a_file_with_a_bomb_only_the_mapped_columns_are_unpacked(tmp_path: Path) -> None:
     recording = make_recording(1_000)
     columns = {"clock": recording.time_s}
@@ -137,6 +139,7 @@ def test_of_a_file_with_a_bomb_only_the_mapped_columns_are_unpacked(tmp_path: Pa
     assert most_kb < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_reader_that_dies_costs_one_file(uploads: Uploads, folder: Path, tmp_path: Path) -> None:
     content = csv_of(tmp_path)
     failed: list[RecordingError] = []

@@ -109,6 +109,7 @@ def site(site_with: Callable[[Access], Site]) -> Site:
     return site_with(Access())
 
 
+@pytest.mark.slow
 def test_every_verb_on_every_route_is_answered_and_leaves_nothing_behind(site: Site) -> None:
     paths = {rule.rule.replace("<path:name>", "none").replace("<name>", "x").replace("<key>", "x") for rule in
              site.app.url_map.iter_rules()}  # fmt: skip
@@ -128,6 +129,7 @@ def test_every_verb_on_every_route_is_answered_and_leaves_nothing_behind(site: S
     assert site.ask("GET", "/")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_flood_of_head_requests_takes_no_view_from_anybody(site: Site) -> None:
     assert {site.ask("HEAD", "/events?wearer=x1")[0] for _ in range(200)} == {200}
     assert (site.n_views(), site.hub._thread) == (0, None), "none was begun"
@@ -136,6 +138,7 @@ def test_a_flood_of_head_requests_takes_no_view_from_anybody(site: Site) -> None
     soon(lambda: site.n_views() == 0, "a view that was closed is forgotten")
 
 
+@pytest.mark.slow
 def test_views_have_a_limit_of_each_address_and_in_all_and_take_nothing_from_other_requests(site: Site) -> None:
     with contextlib.ExitStack() as stack:
         for i in range(MOST_SUBSCRIBERS):
@@ -149,6 +152,7 @@ def test_views_have_a_limit_of_each_address_and_in_all_and_take_nothing_from_oth
     soon(lambda: site.n_views() == 0, "all have gone")
 
 
+@pytest.mark.slow
 def test_one_address_cannot_take_all_views(site: Site) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(MOST_PER_CLIENT):
@@ -160,6 +164,7 @@ def test_one_address_cannot_take_all_views(site: Site) -> None:
         assert site.ask("GET", "/events?view=status")[0] == 200, "another address is served"
 
 
+@pytest.mark.slow
 def test_eight_hundred_half_requests_keep_the_page_from_nobody_and_do_not_stay(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +181,7 @@ def test_eight_hundred_half_requests_keep_the_page_from_nobody_and_do_not_stay(
         soon(lambda: all(map(ended, halves)), "all are closed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begun", "limit"),
     [
@@ -202,6 +208,7 @@ def test_who_keeps_a_connection_waiting_is_cut_off_however_slowly_more_comes(
         soon(cut, "it is cut off")
 
 
+@pytest.mark.slow
 def test_a_stream_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_server, "_UNREAD_S", 1.0)
     closed = threading.Event()
@@ -222,6 +229,7 @@ def test_a_stream_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         assert closed.wait(30)
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_its_time_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("_IDLE_S", "_HEADERS_S", "_BODY_S", "_UNREAD_S"):
         monkeypatch.setattr(web_server, name, 1.0)
@@ -256,6 +264,7 @@ def refused(site: Site, request: bytes) -> tuple[bytes, str]:
     return head.split(b" ")[1], str(json.loads(body)["error"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("Expect: 100-continue",)])
 def test_a_body_is_refused_by_its_headers_alone(site_with: Callable[[Access], Site], more: tuple[str, ...]) -> None:
     site = site_with(Access())
@@ -287,6 +296,7 @@ def test_headers_have_a_limit(site: Site) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.0 431 ")
 
 
+@pytest.mark.slow
 def test_an_open_stream_holds_up_no_end(monitor: Monitor, reports: ReportMaker) -> None:
     app = create_app(monitor, observer_of(monitor), CollectorRegistry(), reports, lambda: (True, "alive"))
     with contextlib.ExitStack() as stack:

@@ -35,6 +35,7 @@ def variables(text: str) -> set[str]:
     return set(re.findall(r"\$\{([A-Z_]+)", text))
 
 
+@pytest.mark.slow
 def test_each_image_installs_what_its_extra_needs_and_no_more() -> None:
     assert packages.written() == packages.wanted(), "run: .venv/bin/python deploy/packages.py --write"
 
@@ -77,6 +78,7 @@ def test_an_image_gets_nothing_that_is_not_named() -> None:
     assert set().union(*images().values()) <= sources
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", ["producer", "predictor", "store", "monitor"])
 def test_an_image_holds_all_of_ours_that_anything_in_it_imports(image: str) -> None:
     held = images()[image]
@@ -189,6 +191,7 @@ def answering() -> Iterator[http.server.HTTPServer]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "code", "said"), [("healthz", 0, "Kafka answers"), ("readyz", 1, "no Kafka")])
 def test_a_health_check_tells_what_the_service_says(
     answering: http.server.HTTPServer, path: str, code: int, said: str
@@ -198,6 +201,7 @@ def test_a_health_check_tells_what_the_service_says(
     assert (done.returncode, done.stdout.strip()) == (code, said)
 
 
+@pytest.mark.slow
 def test_a_service_that_does_not_answer_is_not_healthy(answering: http.server.HTTPServer) -> None:
     answering.server_close()
     check = [sys.executable, "-I", str(ROOT / "deploy" / "healthy.py"), f"{answering.server_port}/healthz"]

@@ -55,6 +55,7 @@ def at(document: Any, path: str) -> Any:
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", BUILT)
 def test_every_manifest_fits_the_schemas(folder: str) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="NOT CHECKED: kubernetes-validate is not installed")
@@ -67,6 +68,7 @@ def test_every_manifest_fits_the_schemas(folder: str) -> None:
             validate.validate(document, VERSION, strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", BUILT)
 def test_every_pod_keeps_to_the_restricted_standard_and_has_limits(folder: str) -> None:
     pods = workloads(built(folder))
@@ -100,6 +102,7 @@ def test_services_are_asked_for_their_health_on_the_port_that_their_image_opens(
         assert all(container[f"{kind}Probe"]["httpGet"]["port"] == port["name"] for kind in ("startup", "liveness"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", BUILT)
 def test_every_setting_is_one_that_a_command_reads(folder: str) -> None:
     known = set(re.findall(r"REPSTREAM_[A-Z_]+", (ROOT / "repstream" / "kafka" / "connection.py").read_text("utf-8")))
@@ -144,6 +147,7 @@ def test_predictors_go_one_at_a_time_when_nodes_are_emptied() -> None:
     assert budget["spec"]["selector"] == predictor["spec"]["selector"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", BUILT)
 def test_no_pod_can_fill_its_node_s_disk(folder: str) -> None:
     for name, pod in workloads(built(folder)).items():
@@ -185,6 +189,7 @@ def test_each_service_has_a_user_of_its_own_whose_rights_name_topics_and_groups(
     assert keda["spec"]["secretTargetRef"][0]["name"] == "repstream-predictor"
 
 
+@pytest.mark.slow
 def test_no_secret_stands_in_the_manifests() -> None:
     for folder in BUILT:
         assert not of_kind(built(folder), "Secret"), folder
