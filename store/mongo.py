@@ -183,7 +183,8 @@ class MongoStore:
             wanted["end"] = span
         for row in self._found("predictions", wanted, "end", query.newest):
             row.setdefault("features", [])
-            yield Prediction(v=fields.VERSION, **row)
+            # Numbers beyond 32 bits come as a type of its own, which JSON has no word for.
+            yield Prediction(v=fields.VERSION, **row | {"index": int(row["index"])})
 
     def alarms(self, query: AlarmQuery) -> Iterator[Alarm]:
         """Yield alarms by when they were raised."""

@@ -187,6 +187,7 @@ def test_what_is_kept_comes_back_to_the_last_bit(opened: Opener) -> None:
     store.save(kept, told)
     again = opened(features=True)
     assert all_of(again) == kept
+    assert [msgspec.json.encode(p) for p in all_of(again)] == [msgspec.json.encode(p) for p in kept]
     assert list(again.alarms(AlarmQuery())) == told
 
 
