@@ -7,6 +7,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from repstream.recordings.imports import importer
 from repstream.recordings.imports.units import at_rest
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import read_recording
@@ -77,6 +79,48 @@ def test_sensor_loggers_json_is_read_like_its_tables(tmp_path: Path) -> None:
     entry, recording = one(tmp_path / "all.json", out=tmp_path / "out")
     assert entry["format"] == "sensor-logger"
     assert_same_movement(recording)
+
+
+def test_a_zero_in_json_is_a_number(tmp_path: Path) -> None:
+    exports.sensor_logger_json(tmp_path / "all.json", M)
+    entries = json.loads((tmp_path / "all.json").read_text())
+    for entry in entries[100:110]:
+        entry["x"] = 0
+    (tmp_path / "all.json").write_text(json.dumps(entries))
+    entry, recording = one(tmp_path / "all.json", out=tmp_path / "out")
+    assert "empty_rows" not in entry["repairs"]
+    assert recording.n_samples == len(M.t)
+
+
+def test_recordings_of_one_name_are_all_kept_though_processes_write_side_by_side(tmp_path: Path) -> None:
+    jobs = {}
+    for i in range(12):
+        folder = exports.phyphox(tmp_path / "in" / str(i) / "walk", motion(6.0 + i / 10))
+        jobs[folder] = importer.plan([folder.parent], importer.ImportOptions(tmp_path / "out"))[0][0]
+    (tmp_path / "out").mkdir()
+    options = importer.ImportOptions(tmp_path / "out")
+    with ThreadPoolExecutor(4) as threads:
+        found = [
+            o for done in threads.map(lambda job: importer.import_job(job, "", options), jobs.values()) for o in done
+        ]
+    assert all(o.ok for o in found)
+    assert len({o.file for o in found}) == len(list((tmp_path / "out").iterdir())) == 12
+    assert sorted(len(read_recording(Path(str(o.file))).time_s) for o in found) == sorted(
+        299 + 5 * i for i in range(12)
+    )
+
+
+def test_a_column_that_an_app_always_writes_and_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = exports.sensor_logger_phone(tmp_path / "walk", M, ios=False)
+    table = (folder / "Gyroscope.csv").read_text().replace("seconds_elapsed,z,y,x", "seconds_elapsed,z,y,w")
+    (folder / "Gyroscope.csv").write_text(table)
+    (entry,) = imported(folder, out=tmp_path / "out", code=1)
+    assert "there is no column 'x' where the app writes one" in entry["error"]
+    folder = exports.metamotion(tmp_path / "gym", M)
+    for file in folder.iterdir():
+        file.write_text(file.read_text().replace("z-axis", "w-axis"))
+    (entry,) = imported(folder, out=tmp_path / "out", code=1)
+    assert "an epoch and x-, y- and z-axis are needed" in entry["error"]
 
 
 def test_acceleration_without_gravity_is_refused_with_what_to_export_instead(tmp_path: Path) -> None:

@@ -29,11 +29,11 @@ from repstream.messages.packet import (
     Packet,
     check_values,
     decode_packet,
-    known_side,
     packet_times_us,
     packet_values,
 )
 from repstream.messages.topics import MAX_MESSAGE_BYTES
+from repstream.recordings.axes import known_side
 
 KEY = b"spar-s01-left"
 # The example of the contract, section 4.

@@ -49,7 +49,7 @@ def test_a_recording_that_is_well_has_no_remark_and_its_figures_are_right() -> N
         (recording(values=np.hstack([M.accel, -np.degrees(M.gyro)])), "axes of the two sensors differ"),
         (changed(3, lambda x: np.clip(x, -20, 20)), "gyro_x is clipped in"),
         (changed(4, lambda x: np.where(np.arange(len(x)) < 100, 1.5, x)), "gyro_y repeats one value for 2.0 s"),
-        (recording(time_s=M.t + np.where(M.t > 5, 3.0, 0.0)), "1 holes, the longest 3.0 s"),
+        (recording(time_s=M.t + np.where(M.t > 5, 3.0, 0.0)), "holes of more than 0.2 s: 1, the longest 3.0 s"),
         (replace(recording(), side="left", values=np.hstack([M.accel - [1.2, 0, 0], np.degrees(M.gyro)])), "worn left"),
     ],
 )

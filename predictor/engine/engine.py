@@ -24,8 +24,8 @@ from predictor.engine.partition import Device, Partition, Shape, buffered_sample
 from predictor.engine.session import ENDED, NO_SAMPLES, Counts, Ended, Past, Pending, Segment, Session, drop, fill_hole
 from repstream.arrays import FloatArray
 from repstream.messages.messages import LEDGER_FATES
-from repstream.messages.packet import Packet, known_side
-from repstream.recordings.axes import SIDE_CODES
+from repstream.messages.packet import Packet
+from repstream.recordings.axes import SIDE_CODES, known_side
 from repstream.windows.cut import first_index, gather
 from repstream.windows.grid import GRID_HZ, GRID_US, SNAP_US, Run
 

@@ -16,7 +16,7 @@ import numpy as np
 from repstream.arrays import FloatArray
 from repstream.errors import MessageError
 from repstream.messages.fields import EARLIEST_S, LATEST_S, VERSION, check_name
-from repstream.recordings.axes import MAX_RATE_HZ, MIN_RATE_HZ, Side
+from repstream.recordings.axes import MAX_RATE_HZ, MIN_RATE_HZ
 
 MAX_PACKET_SAMPLES = 500
 # What JSON readers agree on; a checkpoint holds 64 bits.
@@ -210,12 +210,3 @@ def packet_times_us(packet: Packet) -> list[int]:
     assert packet.rate_hz is not None
     first, step = packet.t0 * 1e6, 1e6 / packet.rate_hz
     return [round(first + i * step) for i in range(len(packet.accel))]
-
-
-def known_side(side: str) -> Side:
-    """Map a packet's side to a known word; anything else means unknown."""
-    if side == "left":
-        return "left"
-    if side == "right":
-        return "right"
-    return "unknown"

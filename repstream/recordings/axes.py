@@ -13,3 +13,10 @@ SIDE_CODES: dict[Side, int] = {"left": 0, "right": 1, "unknown": -1}
 
 MIN_RATE_HZ = 10.0
 MAX_RATE_HZ = 400.0
+
+
+def known_side(text: str) -> Side:
+    """Return the wrist that a text names; "unknown" for anything but "left" and "right"."""
+    if text == "left":
+        return "left"
+    return "right" if text == "right" else "unknown"

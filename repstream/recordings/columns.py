@@ -9,11 +9,10 @@ import numpy as np
 
 from repstream.arrays import FloatArray
 from repstream.recordings.axes import AXES
+from repstream.recordings.imports.units import RAD_BELOW
 
 # A watch at rest shows 1 g or 9.8 m/s²; nothing on a wrist has a median between.
 _G_BELOW = 4.0
-# Nobody turns a wrist by 40 rad/s for long, and everybody by 40 °/s.
-_RAD_BELOW = 40.0
 
 _SENSORS = (
     ("accel", ("acceleration", "accelerometer", "accel", "acc", "a")),
@@ -141,6 +140,6 @@ def _gyro_unit(name: str, lengths: FloatArray | None) -> str:
         return "rad/s"
     if re.search(r"deg|dps|°", name.lower()):
         return "deg/s"
-    if lengths is not None and float(np.quantile(lengths, 0.99)) < _RAD_BELOW:
+    if lengths is not None and float(np.quantile(lengths, 0.99)) < RAD_BELOW:
         return "rad/s"
     return "deg/s"

@@ -11,9 +11,9 @@ import numpy as np
 from repstream.arrays import FloatArray, IntArray
 from repstream.recordings.axes import AXES
 from repstream.recordings.imports import units
+from repstream.recordings.imports.assemble import HOLE_S
 from repstream.recordings.recording import Recording
 
-_HOLE_S = 0.2
 _CLIPPED_ROW = 3  # samples in a row at an axis's extreme, for it to be the sensor's end
 _STUCK_S = 1.0
 _ALIKE = 0.2  # share of the shorter recording's samples that two copies have in common
@@ -65,7 +65,7 @@ class Quality:
 def examine(recording: Recording) -> Quality:
     """Look at one recording; windows and copies are for the caller to fill in."""
     values, steps_s = recording.values, np.diff(recording.times_us) / 1e6
-    usual = steps_s[steps_s <= _HOLE_S]
+    usual = steps_s[steps_s <= HOLE_S]
     rate_hz = 1.0 / float(np.median(steps_s)) if len(steps_s) else recording.rate_hz
     resting = units.at_rest(values[:, :3], rate_hz)
     mean = values[:, :3].mean(axis=0)
@@ -80,8 +80,8 @@ def examine(recording: Recording) -> Quality:
         samples=recording.n_samples,
         rate_hz=round(rate_hz, 3),
         jitter_ms=round(float(usual.std()) * 1e3, 3) if len(usual) else 0.0,
-        holes=int((steps_s > _HOLE_S).sum()),
-        longest_hole_s=round(float(steps_s.max()), 3) if (steps_s > _HOLE_S).any() else 0.0,
+        holes=int((steps_s > HOLE_S).sum()),
+        longest_hole_s=round(float(steps_s.max()), 3) if (steps_s > HOLE_S).any() else 0.0,
         gravity_g=round(resting, 3),
         gravity_axis=f"{'-' if mean[axis] < 0 else '+'}{AXES[axis]}",
         clipped={a: s for i, a in enumerate(AXES) if (s := _clipped(values[:, i])) > 0.001},
@@ -110,7 +110,7 @@ def _remarks(recording: Recording, found: Quality) -> list[str]:
     for axis, seconds in found.stuck_s.items():
         said.append(f"{axis} repeats one value for {seconds:.1f} s")
     if found.holes:
-        said.append(f"{found.holes} holes, the longest {found.longest_hole_s:.1f} s")
+        said.append(f"holes of more than {HOLE_S:g} s: {found.holes}, the longest {found.longest_hole_s:.1f} s")
     return said
 
 

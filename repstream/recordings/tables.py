@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 from repstream.arrays import AnyArray, FloatArray, IntArray, TextArray
 from repstream.errors import RecordingError
 from repstream.recordings.axes import AXES, MAX_RATE_HZ, MIN_RATE_HZ, SIDES
-from repstream.recordings.imports.clock import MISSING_NS, clean
+from repstream.recordings.imports.clock import MISSING_NS, UNLABELLED, clean
 from repstream.recordings.imports.raw import Stream
+from repstream.recordings.imports.units import ACCEL_SCALE, GYRO_SCALE
 from repstream.recordings.recording import Recording, check_clock, nominal_rate_hz
 
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-ACCEL_UNITS = {"g": 1.0, "m/s2": 1.0 / 9.80665}
-GYRO_UNITS = {"deg/s": 1.0, "rad/s": 180.0 / np.pi}
+ACCEL_UNITS = {unit: ACCEL_SCALE[unit] for unit in ("g", "m/s2")}
+GYRO_UNITS = {unit: GYRO_SCALE[unit] for unit in ("deg/s", "rad/s")}
 ENDINGS = (".csv", ".parquet")
 
 MISSING_TEXTS = ("nan", "NaN", "NAN", "inf", "-inf", "null", "NULL", "None", "NA", "N/A")
@@ -180,7 +181,7 @@ def _mended(
     cleaned, labels = clean(Stream(time_ns, values), labels, repairs)
     if labels is not None and (labels == "").any():
         repairs["labels_filled"] += int((labels == "").sum())
-        labels = np.where(labels == "", "Unlabelled", labels)
+        labels = np.where(labels == "", UNLABELLED, labels)
     if dict(repairs) == before:
         return time_s, values, labels  # to the last bit
     return cleaned.time_ns / 1e9, cleaned.values, labels
@@ -367,7 +368,7 @@ def _check_plausible(values: FloatArray, path: Path, source: SourceFormat) -> No
         )
 
 
-def write_recording(recording: Recording, path: Path) -> None:
+def write_recording(recording: Recording, path: Path, more: Mapping[str, Sequence[str]] | None = None) -> None:
     """Write a recording in the canonical form.
 
     Parameters
@@ -376,6 +377,8 @@ def write_recording(recording: Recording, path: Path) -> None:
     path : Path
         Its ending, ``.csv`` or ``.parquet``, decides the format. Metadata go into the Parquet file, or into a
         ``.json`` beside the CSV.
+    more : mapping, optional
+        Further columns, which no command reads.
 
     Raises
     ------
@@ -386,6 +389,7 @@ def write_recording(recording: Recording, path: Path) -> None:
     columns |= {axis: recording.values[:, i] for i, axis in enumerate(AXES)}
     if recording.labels is not None:
         columns["label"] = recording.labels
+    columns |= more or {}
     metadata = {k: getattr(recording, k) for k in _METADATA_FIELDS}
     if not recording.provenance:
         del metadata["provenance"]

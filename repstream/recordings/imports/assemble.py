@@ -14,7 +14,7 @@ from repstream.arrays import FloatArray, IntArray, TextArray
 from repstream.errors import RecordingError
 from repstream.recordings.axes import MAX_RATE_HZ, MIN_RATE_HZ
 from repstream.recordings.imports import units
-from repstream.recordings.imports.clock import clean
+from repstream.recordings.imports.clock import UNLABELLED, clean
 from repstream.recordings.imports.raw import RawSession, Stream
 from repstream.recordings.recording import Recording, nominal_rate_hz
 
@@ -84,7 +84,7 @@ def assemble(raw: RawSession, window_s: float = 3.0, strict: bool = False) -> As
         labels = _from_intervals(raw, accel.time_ns)
     if labels is not None and (labels == "").any():
         repairs["labels_filled"] += int((labels == "").sum())
-        labels = np.where(labels == "", "Unlabelled", labels)
+        labels = np.where(labels == "", UNLABELLED, labels)
     if strict and repairs:
         found = ", ".join(f"{kind} {n}" for kind, n in sorted(repairs.items()))
         raise RecordingError(f"{where}: needs repairs ({found}), and --strict refuses them; leave --strict out")
@@ -236,7 +236,7 @@ def _look_for_faults(time_us: IntArray, accel_g: FloatArray, gyro_dps: FloatArra
     holes = int((np.diff(time_us) > HOLE_S * 1e6).sum())
     if holes:
         longest = float(np.diff(time_us).max()) / 1e6
-        warnings.append(f"{holes} holes of more than {HOLE_S:g} s (the longest {longest:.1f} s); no window spans one")
+        warnings.append(f"holes of more than {HOLE_S:g} s: {holes}, the longest {longest:.1f} s; no window spans one")
     for name, values in (("acceleration", accel_g), ("gyroscope", gyro_dps)):
         if len(values) > 1 and (share := float((np.diff(values, axis=0) == 0).all(axis=1).mean())) > _STILL_SHARE:
             warnings.append(f"{share:.0%} of the {name}'s samples repeat the one before: it ticks slower than its file")
@@ -245,7 +245,7 @@ def _look_for_faults(time_us: IntArray, accel_g: FloatArray, gyro_dps: FloatArra
 def _from_intervals(raw: RawSession, time_ns: IntArray) -> TextArray:
     first_ns = int(raw.accel.time_ns[0])
     since_s = (time_ns - first_ns) / 1e9
-    labels = np.full(len(time_ns), raw.between or "Unlabelled", dtype=object)
+    labels = np.full(len(time_ns), UNLABELLED, dtype=object)
     for start_s, end_s, label in raw.intervals:
         # Half a microsecond, as times are whole ones.
         labels[(since_s >= start_s - 5e-7) & (since_s <= end_s + 5e-7)] = label

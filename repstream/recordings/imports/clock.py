@@ -12,6 +12,9 @@ from repstream.recordings.imports.raw import Stream
 MISSING_NS = np.iinfo(np.int64).min
 """Stands for a time that is not there."""
 
+UNLABELLED = "Unlabelled"
+"""Label of samples that have none among others that have one."""
+
 _LEAST_STEP_NS = 1_000  # a recording's clock resolves a microsecond
 
 

@@ -6,12 +6,15 @@ of the output folder, so that an import that was cut off, or of a folder that ha
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import multiprocessing
 import os
 import re
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -22,7 +25,7 @@ import numpy as np
 
 from repstream import __version__
 from repstream.errors import RecordingError
-from repstream.recordings.axes import AXES, Side
+from repstream.recordings.axes import Side
 from repstream.recordings.imports.assemble import Assembled, assemble
 from repstream.recordings.imports.formats import csv_table
 from repstream.recordings.imports.formats.known import FORMATS
@@ -30,14 +33,15 @@ from repstream.recordings.imports.job import Job
 from repstream.recordings.imports.mapping import Mapping
 from repstream.recordings.imports.raw import RawSession
 from repstream.recordings.imports.tree import File, files_below
-from repstream.recordings.recording import Recording
-from repstream.recordings.tables import write_table
+from repstream.recordings.tables import write_recording
 
 LEDGER = "import.json"
 """What was imported into a folder, by the source's hash and the options."""
 
 # Below this much a second process costs more than it brings.
 _ALONE_BYTES = 20_000_000
+# An import that is cut off repeats no more than it did in this time.
+_SAVE_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -168,28 +172,35 @@ def run(
     digest = options.digest()
     outcomes: dict[int, list[Outcome]] = {}
     new: dict[int, Job] = {}
+    hashes: dict[int, str] = {}
     keys: dict[int, str] = {}
     first: dict[str, int] = {}
     for i, job in enumerate(jobs):
         try:
-            keys[i] = f"{digest}:{job.format}:{_hash_of(job)}"
+            hashes[i] = _hash_of(job)
         except RecordingError as error:
             outcomes[i] = [Outcome(job.source, ok=False, format=job.format, error=str(error))]
             continue
+        keys[i] = f"{digest}:{job.format}:{hashes[i]}"
         there = ledger.find(keys[i], options.out)
         if there is not None:
             outcomes[i] = [_already(o, job) for o in there]
         elif keys[i] not in first:
             first[keys[i]] = i
             new[i] = job
-    done = len(outcomes)
-    for i, found in _work(new, options, workers):
-        outcomes[i] = found
-        if all(o.ok for o in found):
-            ledger.add(keys[i], found)
+    saved_s = time.monotonic()
+    try:
+        for i, found in _work(new, hashes, options, workers):
+            outcomes[i] = found
+            if all(o.ok for o in found):
+                ledger.add(keys[i], found)
+            if time.monotonic() - saved_s > _SAVE_EVERY_S:
+                ledger.save(options.out)
+                saved_s = time.monotonic()
+            progress(len(outcomes), len(jobs))
+    finally:
+        if new:
             ledger.save(options.out)
-        done += 1
-        progress(done, len(jobs))
     for i in keys:
         if i not in outcomes:
             outcomes[i] = [_copy(o, jobs[i], jobs[first[keys[i]]]) for o in outcomes[first[keys[i]]]]
@@ -220,44 +231,52 @@ def _name_apart(outcomes: Sequence[Outcome]) -> None:
 
 
 def _hash_of(job: Job) -> str:
-    digest = hashlib.sha256()
-    for file in job.files:
-        digest.update(file.sha256().encode())
-    # What a name says goes into the recording, so that equal bytes of another name are a copy only where it says nothing.
-    return digest.hexdigest()
+    """SHA-256 of a job's file; of several, of their SHA-256 one after the other."""
+    found = [file.sha256() for file in job.files]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
-def _work(jobs: dict[int, Job], options: ImportOptions, workers: int | None) -> Iterator[tuple[int, list[Outcome]]]:
+def _work(
+    jobs: dict[int, Job], hashes: dict[int, str], options: ImportOptions, workers: int | None
+) -> Iterator[tuple[int, list[Outcome]]]:
     size = sum(f.disk.stat().st_size for job in jobs.values() for f in job.files)
     workers = workers or os.cpu_count() or 1
     if workers < 2 or len(jobs) < 2 or size < _ALONE_BYTES:
         for i, job in jobs.items():
-            yield i, import_job(job, options)
+            yield i, import_job(job, hashes[i], options)
         return
     # Not forked: the caller may have threads.
     context = multiprocessing.get_context("spawn")
     pool: Executor
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
         waiting: dict[Future[list[Outcome]], int] = {
-            pool.submit(import_job, job, options): i for i, job in jobs.items()
+            pool.submit(import_job, job, hashes[i], options): i for i, job in jobs.items()
         }
         for future in as_completed(waiting):
             yield waiting[future], future.result()
 
 
-def import_job(job: Job, options: ImportOptions) -> list[Outcome]:
-    """Read a job's sessions, repair and write them; what the files are to blame for becomes an outcome."""
+def import_job(job: Job, sha256: str, options: ImportOptions) -> list[Outcome]:
+    """Read a job's sessions, repair and write them; what the files are to blame for becomes an outcome.
+
+    Parameters
+    ----------
+    job : Job
+    sha256 : str
+        Of its files, for the recordings' provenance.
+    options : ImportOptions
+    """
     outcomes: list[Outcome] = []
     try:
         sessions = csv_table.read(job, options.mapping) if job.format == "csv" else FORMATS[job.format].read(job)
         for raw in sessions:
-            outcomes.append(_import(raw, job, options))  # noqa: PERF401  (those before an error count)
+            outcomes.append(_import(raw, job, sha256, options))  # noqa: PERF401  (those before an error count)
     except RecordingError as error:
         outcomes.append(Outcome(job.source, ok=False, format=job.format, error=str(error)))
     return outcomes
 
 
-def _import(raw: RawSession, job: Job, options: ImportOptions) -> Outcome:
+def _import(raw: RawSession, job: Job, sha256: str, options: ImportOptions) -> Outcome:
     raw.subject = options.subject or raw.subject
     raw.side = options.side or raw.side
     if options.label is not None:
@@ -265,7 +284,7 @@ def _import(raw: RawSession, job: Job, options: ImportOptions) -> Outcome:
     raw.session, raw.device = _plain(raw.session), _plain(raw.device)
     try:
         assembled = assemble(raw, options.window_s, options.strict)
-        path = _write(assembled, raw, job, options)
+        path = _write(assembled, raw, job, sha256, options)
     except RecordingError as error:
         return Outcome(raw.source, ok=False, format=job.format, error=str(error))
     recording = assembled.recording
@@ -292,48 +311,43 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.~#=+-]+", "-", name).strip("-")[:150] or "recording"
 
 
-def _write(assembled: Assembled, raw: RawSession, job: Job, options: ImportOptions) -> Path:
-    recording = assembled.recording
-    name = _plain(
-        recording.session if recording.subject in ("unknown", "") else f"{recording.subject}_{recording.session}"
-    )
-    path = options.out / f"{name}.parquet"
-    sha256 = job.files[0].sha256() if len(job.files) == 1 else _hash_of(job)
+def _write(assembled: Assembled, raw: RawSession, job: Job, sha256: str, options: ImportOptions) -> Path:
+    """Write a recording under a name that no other one has, whoever else writes at the same time."""
     provenance = {
         "source": raw.source,
         "sha256": sha256,
         "format": job.format,
         "importer": f"repstream {__version__}",
     }
-    if licence := raw.licence or FORMATS[job.format].provenance.licence:
+    if licence := FORMATS[job.format].provenance.licence:
         provenance["licence"] = licence
-    number = 1
-    while path.exists() and _source_of(path) not in (None, raw.source):
-        number += 1
-        path = options.out / f"{name}-{number}.parquet"
-    columns: dict[str, Any] = {"time": recording.time_s}
-    columns |= {axis: recording.values[:, i] for i, axis in enumerate(AXES)}
-    if recording.labels is not None:
-        columns["label"] = recording.labels
-        if raw.label_groups:
-            columns["label_group"] = [raw.label_groups.get(str(label), "") for label in recording.labels]
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.parquet")
+    recording = dataclasses.replace(assembled.recording, provenance=provenance)
+    groups = {}
+    if raw.label_groups and recording.labels is not None:
+        groups["label_group"] = [raw.label_groups.get(str(label), "") for label in recording.labels]
+    named = recording.session if recording.subject == "unknown" else f"{recording.subject}_{recording.session}"
+    stem = _plain(named)
+    partial = options.out / f".{stem}.{uuid.uuid4().hex}.parquet"
     try:
-        write_table(columns, partial, _metadata(recording) | {"provenance": provenance})
-        partial.replace(path)
+        write_recording(recording, partial, groups)
+        number = 1
+        while True:
+            path = options.out / (f"{stem}.parquet" if number == 1 else f"{stem}-{number}.parquet")
+            if path.exists() and _source_of(path) == raw.source:
+                partial.replace(path)
+                return path
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(partial)  # unlike replace it overwrites nothing
+                return path
+            number += 1
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be written ({error})") from None
+        raise RecordingError(f"{options.out / stem}: cannot be written ({error})") from None
     finally:
         partial.unlink(missing_ok=True)
-    return path
 
 
-def _metadata(recording: Recording) -> dict[str, object]:
-    return {k: getattr(recording, k) for k in ("subject", "session", "device", "source", "rate_hz", "side")}
-
-
-def _source_of(path: Path) -> str | None:
-    """What an imported file says it comes from."""
+def _source_of(path: Path) -> str:
+    """What an imported file says it comes from; empty for any other file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

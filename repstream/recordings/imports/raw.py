@@ -48,7 +48,9 @@ class RawSession:
     labels : ndarray of str, shape (n,), optional
         What the wearer does at each sample of `accel`.
     intervals : list of (float, float, str)
-        Labels as intervals instead, s from the first sample; `between` is what is done outside of them.
+        Labels as intervals instead, s from the first sample.
+    label_groups : dict of str to str
+        The group of each label, where the source has groups.
     rate_hz : float, optional
         Nominal rate, where the source states one.
     notes : list of str
@@ -68,9 +70,7 @@ class RawSession:
     flipped: bool = False
     labels: TextArray | None = None
     intervals: list[tuple[float, float, str]] = field(default_factory=list)
-    between: str = ""
     label_groups: dict[str, str] = field(default_factory=dict)
     rate_hz: float | None = None
-    licence: str = ""
     notes: list[str] = field(default_factory=list)
     repairs: Counter[str] = field(default_factory=Counter)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from repstream.arrays import IntArray
 from repstream.errors import RecordingError
-from repstream.recordings.axes import SIDES, Side
+from repstream.recordings.axes import known_side
 from repstream.recordings.columns import guess_columns
 from repstream.recordings.imports.job import Format, Job, Provenance
 from repstream.recordings.imports.mapping import Mapping
@@ -69,8 +69,6 @@ def read(job: Job, mapping: Mapping | None = None) -> Iterator[RawSession]:
     if labels is not None and mapping.labels:
         labels = np.array([mapping.labels.get(str(label), str(label)) for label in labels])
     side = values.get("side", "unknown").lower()
-    if side not in SIDES:
-        side = {"l": "left", "r": "right"}.get(side, "unknown")
     session = values.get("session") or str(PurePosixPath(file.relative).with_suffix("")).replace("/", "-")
     yield RawSession(
         source=str(file),
@@ -80,16 +78,10 @@ def read(job: Job, mapping: Mapping | None = None) -> Iterator[RawSession]:
         subject=values.get("subject") or "unknown",
         session=session,
         device=values.get("device") or session,
-        side=_known(side),
+        side=known_side({"l": "left", "r": "right"}.get(side, side)),
         labels=labels,
         rate_hz=mapping.rate_hz,
     )
-
-
-def _known(side: str) -> Side:
-    if side == "left":
-        return "left"
-    return "right" if side == "right" else "unknown"
 
 
 def _read(file: File, mapping: Mapping) -> Table:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from repstream.errors import RecordingError
 from repstream.recordings.imports.job import Format, Job, Provenance
 from repstream.recordings.imports.raw import RawSession, Stream
 from repstream.recordings.imports.text_table import header_of, read_table
@@ -61,8 +62,12 @@ def read(job: Job) -> Iterator[RawSession]:
 def _stream(file: File) -> Stream:
     table = read_table(file)
     by_axis = {name[0].lower(): name for name in table.names if re.match(r"^[xyz]-axis", name)}
+    epoch = next((n for n in table.names if n.lower().startswith(("epoch", "timestamp"))), None)
+    if set(by_axis) != set("xyz") or epoch is None:
+        raise RecordingError(
+            f"{file}: an epoch and x-, y- and z-axis are needed; it has {', '.join(map(repr, table.names[:20]))}"
+        )
     unit = re.search(r"\((.*)\)", by_axis["x"])
-    epoch = next(n for n in table.names if n.lower().startswith(("epoch", "timestamp")))
     said = re.search(r"\((s|ms|us|ns)\)", epoch)
     return Stream(
         table.time_ns(epoch, said[1] if said else None),

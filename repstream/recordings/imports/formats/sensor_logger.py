@@ -17,7 +17,7 @@ import numpy as np
 
 from repstream.arrays import FloatArray, TextArray
 from repstream.errors import RecordingError
-from repstream.recordings.axes import Side
+from repstream.recordings.axes import known_side
 from repstream.recordings.imports import units
 from repstream.recordings.imports.job import Format, Job, Provenance
 from repstream.recordings.imports.raw import RawSession, Stream
@@ -63,7 +63,22 @@ def _session(file: File) -> str:
 
 
 def read(job: Job) -> Iterator[RawSession]:
-    """Read phone or watch; of JSON both."""
+    """Read phone or watch; of JSON both.
+
+    Raises
+    ------
+    RecordingError
+        Where a sensor has no such column as the app writes.
+    """
+    try:
+        yield from _read(job)
+    except KeyError as error:
+        raise RecordingError(
+            f"{job.source}: there is no column {error} where the app writes one; export the recording again"
+        ) from error
+
+
+def _read(job: Job) -> Iterator[RawSession]:
     if job.about["kind"] == "json":
         sensors, metadata = _of_json(job.files[0])
         watch = {name: rows for name, rows in sensors.items() if name == "WristMotion" or name.startswith("Watch")}
@@ -87,6 +102,7 @@ class _Rows(dict[str, FloatArray]):
     """A sensor's columns; ``time_ns`` among them, as whole numbers."""
 
     def stream(self, names: tuple[str, str, str], unit: str | None) -> Stream:
+        """Return three columns as a stream."""
         return Stream(self["time_ns"].astype(np.int64), np.stack([self[n] for n in names], axis=1), unit)
 
 
@@ -113,12 +129,17 @@ def _of_json(file: File) -> tuple[dict[str, _Rows], dict[str, str]]:
             continue
         names = [k for k in found[0] if k not in ("sensor", "time", "seconds_elapsed")]
         try:
-            rows = _Rows({n: np.array([float(e.get(n) or "nan") for e in found]) for n in names})
+            rows = _Rows({n: np.array([_number(e.get(n)) for e in found]) for n in names})
             rows["time_ns"] = np.array([int(e["time"]) for e in found], dtype=np.int64)
         except (KeyError, TypeError, ValueError) as error:
             raise RecordingError(f"{file}: sensor {sensor}: {error}; export the recording again") from None
         sensors[sensor] = rows
     return sensors, metadata
+
+
+def _number(cell: Any) -> float:
+    """A number, or a text of one; NaN where there is none."""
+    return float("nan" if cell in (None, "") else cell)
 
 
 def _metadata(file: File | None) -> dict[str, str]:
@@ -147,17 +168,11 @@ def _assembled(
         gravity=gravity,
         session=job.about["session"] if kind == "phone" else f"{job.about['session']}-watch",
         device=(device if kind == "phone" else f"{device}-watch").replace("/", "-"),
-        side=_side(side),
+        side=known_side(side),
         flipped=flipped,
         labels=labels,
         notes=notes,
     )
-
-
-def _side(text: str) -> Side:
-    if text == "left":
-        return "left"
-    return "right" if text == "right" else "unknown"
 
 
 def _motion(job: Job, tables: dict[str, _Rows]) -> tuple[Stream, Stream | None, Stream | None]:

@@ -51,6 +51,13 @@ def read(job: Job) -> Iterator[RawSession]:
     windows = np.stack([_rows(by_name[name]) for name in names], axis=-1)
     subjects = _rows(by_name[f"subject_{split}.txt"])[:, 0].astype(int)
     activities = _rows(by_name[f"y_{split}.txt"])[:, 0].astype(int)
+    if not (len(windows) == len(subjects) == len(activities)):
+        raise RecordingError(
+            f"{job.source}: {len(windows)} windows, {len(subjects)} subjects and {len(activities)} activities; fetch the data "
+            "set again"
+        )
+    if activities.size and not 1 <= activities.min() <= activities.max() <= len(_ACTIVITIES):
+        raise RecordingError(f"{job.source}: activities must be 1 to {len(_ACTIVITIES)}; fetch the data set again")
     goes_on = (windows[1:, :_HALF] == windows[:-1, _HALF:]).all(axis=(1, 2)) & (subjects[1:] == subjects[:-1])
     starts = [0, *(np.flatnonzero(~goes_on) + 1).tolist()]
     numbers: dict[int, int] = {}
