@@ -33,7 +33,7 @@ def bench(
     picture: Annotated[Path | None, typer.Option(help="Draw the figures of drift to this PNG file.")] = None,
     as_json: JsonOutput = False,
 ) -> None:
-    """Measure cost a packet, wearers a core, latency, recovery and alarms, as ratios in one run."""
+    """Measure cost per packet, wearers per core, latency, recovery and alarms, as ratios in one run."""
     from bench import drift, measure
     from bench import monitor as of_monitor
     from repstream.recognition.model import load_model

@@ -130,7 +130,7 @@ def _worker(
 
 
 def features(progress: Progress, repeats: int = 5) -> Figures:
-    """µs a window, in a batch of 1,000 and one by one."""
+    """µs per window, in a batch of 1,000 and one by one."""
     windows = np.concatenate([cut(r, 151, HOP).values for r in resolve(["spar/s01-*"])])[:1_000]
     sides = np.zeros(len(windows), dtype=np.int8)
     found: Figures = {}
@@ -314,7 +314,7 @@ def report(figures: Figures) -> str:
         lines += [
             f"Throughput, exactly-once, {t['packets']:,} packets of {t['wearers']} wearers, median of {t['repeats']}:",
             "",
-            "| what | CPU-s per 1,000 packets | × poll-only | packets/s | wearers a core |",
+            "| what | CPU-s per 1,000 packets | × poll-only | packets/s | wearers per core |",
             "| --- | --- | --- | --- | --- |",
             f"| poll only | {cost['poll']:.4f} | 1 | {speed['poll']:,.0f} | |",
             f"| naive-frequency, gradient boosting of 100 trees | {cost['job']:.4f} | {t['job_over_poll']:.1f} | "
@@ -328,7 +328,7 @@ def report(figures: Figures) -> str:
         each = ", ".join(f"{n} wearers {c:.4f}" for n, c in s["cpu_s_per_1000_packets"].items())
         lines += [f"CPU-s per 1,000 packets, default model: {each}; most ÷ least {s['most_over_least']:.2f}", ""]
     if "features" in figures:
-        lines += ["| feature set | features | µs a window, batch of 1,000 | one by one |", "| --- | --- | --- | --- |"]
+        lines += ["| feature set | features | µs per window, batch of 1,000 | one by one |", "| --- | --- | --- | --- |"]
         for name, f in figures["features"].items():
             lines.append(f"| {name} | {f['features']} | {f['batch_us']:.1f} | {f['one_by_one_us']:.0f} |")
         lines.append("")

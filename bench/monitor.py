@@ -189,6 +189,6 @@ def report(figures: Figures) -> str:
     return (
         f"Monitor: {f['predictions']:,} predictions ({f['samples']:,} samples) of {f['wearers']} wearers, "
         f"{f['predictions_per_s']:,.0f} a second, {f['cpu_s_per_1000_predictions']:.4f} CPU-s per 1,000, "
-        f"{f['wearers_per_core']:,.0f} wearers a core; a pass {f['pass_s']:.2f} s; "
+        f"{f['wearers_per_core']:,.0f} wearers per core; a pass {f['pass_s']:.2f} s; "
         f"memory, MB, after so many predictions: {memory}.\n"
     )

@@ -24,7 +24,7 @@ def features(
     hop: Annotated[int, typer.Option(min=1, help="Samples between the starts of two windows, at 50 Hz.")] = 151,
     as_json: JsonOutput = False,
 ) -> None:
-    """Write the features of recordings, one row a window."""
+    """Write the features of recordings, one row per window."""
     from repstream.features.sets import DEFAULT_FEATURE_SET
     from repstream.features.sets import feature_set as find
     from repstream.recognition.scoring import feature_table
@@ -48,7 +48,7 @@ def score(
     hop: Hop = None,
     as_json: JsonOutput = False,
 ) -> None:
-    """Write the predictions of recordings, one row a window: what the stream would predict."""
+    """Write the predictions of recordings, one row per window: what the stream would predict."""
     from repstream.recognition.model import load_model
     from repstream.recognition.scoring import score_table
     from repstream.recordings.catalogue import resolve

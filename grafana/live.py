@@ -23,7 +23,7 @@ def latency(quantile: float) -> str:
 def panels() -> Iterator[Panel | str]:
     """Yield the panels, and the titles of rows before theirs."""
     yield number(
-        "Predictions a second",
+        "Predictions per second",
         "Predictions that were committed and can be read, of the exercises chosen above.",
         Query(f"sum(rate({PREDICTED}[$__rate_interval]))"),
         units.EventsPerSecond,
@@ -75,7 +75,7 @@ def panels() -> Iterator[Panel | str]:
     )
     yield lines(
         "Predictions by exercise",
-        "How many predictions a second name each exercise.",
+        "How many predictions per second name each exercise.",
         [Query(f"sum by (label) (rate({PREDICTED}[$__rate_interval]))", "{{label}}")],
         units.EventsPerSecond,
         16,

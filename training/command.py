@@ -216,7 +216,7 @@ def _print(result: object) -> None:
     )
     typer.echo(
         f"  cost: training {cost['train_s']:.1f} s, predicting {cost['predict_us_batch_1']:.0f} / "
-        f"{cost['predict_us_batch_16']:.1f} / {cost['predict_us_batch_256']:.1f} µs a window in batches of 1 / 16 / 256, "
+        f"{cost['predict_us_batch_16']:.1f} / {cost['predict_us_batch_256']:.1f} µs per window in batches of 1 / 16 / 256, "
         f"{cost['pickled_kb']:.0f} kB"
     )
     typer.echo("  subject   windows  recordings")

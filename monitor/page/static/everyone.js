@@ -68,9 +68,9 @@ export class Everyone {
     for (const [key, name] of Object.entries({
       wearers: "Wearers",
       latency: "From movement to answer",
-      packets: "Packets a second",
+      packets: "Packets per second",
       lag: "Packets waiting",
-      predictions: "Predictions a second",
+      predictions: "Predictions per second",
       accuracy: "Right, where labelled",
     })) {
       const value = h("span", {}, "–");

@@ -61,7 +61,7 @@ function sentence(s) {
   const people = s.wearers === 1 ? "1 wearer" : `${number(s.wearers)} wearers`;
   if (s.behind_s) return ["good", `Live: ${people}; a recording replayed at its own pace, event time ${span(s.behind_s)} behind the clock.`];
   const late = s.latency_ms ? `, recognised within ${milliseconds(s.latency_ms.p50)}` : "";
-  return ["good", `Live: ${people}, ${number(s.packets_s)} packets a second${late}.`];
+  return ["good", `Live: ${people}, ${number(s.packets_s)} packets per second${late}.`];
 }
 
 function say(tone, text) {

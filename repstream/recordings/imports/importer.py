@@ -325,8 +325,8 @@ def _write(assembled: Assembled, raw: RawSession, job: Job, sha256: str, options
     groups = {}
     if raw.label_groups and recording.labels is not None:
         groups["label_group"] = [raw.label_groups.get(str(label), "") for label in recording.labels]
-    named = recording.session if recording.subject == "unknown" else f"{recording.subject}_{recording.session}"
-    stem = _plain(named)
+    named = recording.subject == "unknown" or recording.session.startswith(recording.subject)
+    stem = _plain(recording.session if named else f"{recording.subject}_{recording.session}")
     partial = options.out / f".{stem}.{uuid.uuid4().hex}.parquet"
     try:
         write_recording(recording, partial, groups)
