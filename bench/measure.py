@@ -328,7 +328,10 @@ def report(figures: Figures) -> str:
         each = ", ".join(f"{n} wearers {c:.4f}" for n, c in s["cpu_s_per_1000_packets"].items())
         lines += [f"CPU-s per 1,000 packets, default model: {each}; most ÷ least {s['most_over_least']:.2f}", ""]
     if "features" in figures:
-        lines += ["| feature set | features | µs per window, batch of 1,000 | one by one |", "| --- | --- | --- | --- |"]
+        lines += [
+            "| feature set | features | µs per window, batch of 1,000 | one by one |",
+            "| --- | --- | --- | --- |",
+        ]
         for name, f in figures["features"].items():
             lines.append(f"| {name} | {f['features']} | {f['batch_us']:.1f} | {f['one_by_one_us']:.0f} |")
         lines.append("")
