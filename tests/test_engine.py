@@ -19,9 +19,10 @@ from predictor.engine.partition import Partition, Shape
 from predictor.engine.session import Counts
 from repstream.errors import MessageError
 from repstream.messages.packet import Packet, packet_values
-from repstream.recordings.recording import Recording
+from repstream.recordings.recording import Recording, nominal_rate_hz
 from repstream.recordings.spar import recordings
 from repstream.windows.cut import cut
+from repstream.windows.grid import GRID_US
 
 WINDOW, HOP = 151, 25
 SHAPE = Shape(WINDOW, HOP, 1_000_000)
@@ -156,6 +157,54 @@ def test_other_rates_and_jittered_clocks_give_the_batchs_windows(rate_hz: float,
     assert_same(windows, expected)
 
 
+DRIFTS = [0.0, 6.5e-6, -4e-4, 1e-3, 2e-3, 5e-3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drift", DRIFTS)
+@pytest.mark.parametrize("ms", [False, True])
+def test_windows_of_a_drifting_clock_are_the_batchs_and_say_when_they_were(drift: float, ms: bool) -> None:
+    recording = three()[0]
+    time_s = np.arange(600) * 0.02 * (1 + drift)
+    time_s = np.floor(time_s * 1e3 + 1e-6) / 1e3 if ms else np.rint(time_s * 1e6) / 1e6
+    times_us = np.rint(time_s * 1e6).astype(np.int64)
+    recording = replace(recording, time_s=time_s, rate_hz=nominal_rate_hz(times_us))
+    expected = cut(recording, WINDOW, HOP)
+    assert len(expected.index) >= 17
+    for sizes in ([1], [10], [7, 64]):
+        engine, partition = Engine(WINDOW, HOP), Partition()
+        found = []
+        for i, packet in enumerate(packets_of(recording, sizes, with_t=True)):
+            done = engine.advance([packet], [partition], [i], packet_values([packet]), 0.0)
+            found += zip(done.index, done.start_us, done.end_us, done.values, strict=True)
+            partition = restored(partition)
+        assert [k for k, *_ in found] == expected.index.tolist()
+        for i, (_, start_us, end_us, values) in enumerate(found):
+            assert np.array_equal(values, expected.values[i])
+            assert start_us - ORIGIN_US == round(expected.start_s[i] * 1e6)
+            assert end_us - ORIGIN_US == round(expected.end_s[i] * 1e6)
+
+
+def test_a_drifting_device_that_was_forgotten_and_comes_back_gets_no_number_twice() -> None:
+    # A second early after 1,000 s: the grid is 50 positions further than the time says.
+    step_us, n = 19_980, 50_000
+    values = np.repeat(np.arange(n, dtype=float)[:, None] / n, 6, axis=1)
+    recording = replace(three()[0], time_s=np.arange(n) * step_us / 1e6, values=values)
+    packets = packets_of(recording, [100], with_t=True)
+    engine, partition = Engine(WINDOW, HOP), Partition()
+    found = []
+    for part in (packets[:400], packets[400:]):
+        done = engine.advance(part, [partition] * len(part), range(len(part)), packet_values(part), 0.0)
+        found += [(k, us) for k, us in zip(done.index, done.start_us, strict=True)]
+        engine.release(partition, silent_since_s=1.0, forget_before_s=1.0)
+        partition = restored(partition)
+        assert not partition.devices
+    numbers = [k for k, _ in found]
+    assert numbers == sorted(set(numbers))
+    assert all(us == ORIGIN_US + k * HOP * step_us for k, us in found)
+    assert numbers[-1] == (n - WINDOW) // HOP
+
+
 def test_devices_side_by_side_do_not_touch_each_other() -> None:
     columns = [packets_of(replace(r, device=f"watch-{i}"), [10]) for i, r in enumerate(three())]
     packets = [p for row in zip(*columns, strict=True) for p in row]
@@ -265,14 +314,26 @@ def test_memory_a_device_does_not_grow_with_the_length_of_its_session() -> None:
     assert max(sizes[1:]) <= sizes[0] + 200
 
 
-def test_a_checkpoint_that_an_earlier_release_wrote_is_read_and_written_the_same() -> None:
-    data = (Path(__file__).parent / "data" / "checkpoint-v3.msgpack").read_bytes()
+def test_a_checkpoint_of_this_format_is_read_and_written_the_same() -> None:
+    data = (Path(__file__).parent / "data" / "checkpoint-v4.msgpack").read_bytes()
     partition, shape = checkpoint.load(data, 0, 0.0)
     assert shape == SHAPE
-    # One device waits for a lost packet and has a session behind it, the other lists its times.
+    # One device waits for a lost packet and has a session behind it, the other lists the times of a drifting clock.
     held = [(len(d.ended), [len(s.pending) for s in d.open.values()]) for d in partition.devices.values()]
     assert held == [(1, [5]), (0, [2])]
     assert checkpoint.dump(partition, shape) == data
+
+
+def test_a_checkpoint_that_an_earlier_release_wrote_goes_on_where_it_stood() -> None:
+    data = (Path(__file__).parent / "data" / "checkpoint-v3.msgpack").read_bytes()
+    partition, shape = checkpoint.load(data, 0, 0.0)
+    again, _ = checkpoint.load(checkpoint.dump(partition, shape), 0, 0.0)
+    for one in (partition, again):
+        for device in one.devices.values():
+            for session in device.open.values():
+                assert session.fast == (session.resampler.on_grid == session.end)
+                assert session.time_us(session.end) == (session.resampler.origin_us or 0) + session.end * GRID_US
+                assert session.resampler.on_grid is not None
 
 
 def test_a_checkpoint_of_a_later_version_or_of_garbage_is_refused() -> None:

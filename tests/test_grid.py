@@ -153,16 +153,15 @@ def test_a_gap_between_two_packets_is_the_same_gap() -> None:
     assert [run.start for run in runs] == [0, 75]
 
 
-def test_after_a_gap_off_the_grid_the_next_grid_position_is_between_samples() -> None:
-    #  clock 50 Hz, after a gap of 1 s shifted by half a period
-    #  position   0   1   2  …      53    54    55
-    #  samples    x   x   x          x  x  x  x         (each half a period late)
-    #  grid       x   x   x             o     o
-    times = np.array([0, 20_000, 40_000, 1_050_000, 1_070_000, 1_090_000])
+def test_after_a_gap_the_clock_goes_on_at_the_nearest_position_and_says_how_far_off_that_is() -> None:
+    #  clock 50 Hz, after a gap of 1 s shifted by a quarter of a period
+    #  position   0   1   2  …      52   53   54
+    #  samples    x   x   x          x   x   x        (each 5 ms late)
+    times = np.array([0, 20_000, 40_000, 1_045_000, 1_065_000, 1_085_000])
     values = np.repeat(np.array([[0.0], [1.0], [2.0], [10.0], [20.0], [30.0]]), 6, axis=1)
-    (first, before), (second, after) = on_grid(times, values, 50.0)
-    assert (first, before[:, 0].tolist()) == (0, [0.0, 1.0, 2.0])
-    assert (second, after[:, 0].tolist()) == (53, [15.0, 25.0])
+    before, after = GridResampler(50.0).push(times, values)
+    assert (before.start, before.values[:, 0].tolist(), before.line) == (0, [0.0, 1.0, 2.0], ((0, 0),))
+    assert (after.start, after.values[:, 0].tolist(), after.line) == (52, [10.0, 20.0, 30.0], ((52, 5_000),))
 
 
 # The low-pass

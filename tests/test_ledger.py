@@ -422,10 +422,10 @@ def test_a_checkpoint_of_before_the_ledger_goes_on_with_a_ledger_that_adds_up() 
     version, window, hop, devices, *_ = msgspec.msgpack.decode(
         checkpoint.dump(run.partition, run.engine.shape), strict=False, ext_hook=msgspec.msgpack.Ext
     )
-    assert version == 3
+    assert version == 4
     names = {session_key("watch", name): name for name in ("one", "two")}
     for device in devices:
-        device[1] = [session[:-5] for session in device[1]]
+        device[1] = [session[:-6] for session in device[1]]
         device[2] = {names[key]: ended[0] for key, ended in device[2].items()}
     old, shape = checkpoint.load(msgspec.msgpack.encode([1, window, hop, devices]), 1_000_000, 0.0)
     assert shape == run.engine.shape == Shape(WINDOW, HOP, 1_000_000)

@@ -19,8 +19,8 @@ from predictor.engine.session import Ended, Past, Session, SessionState
 from repstream.service.snapshot import ArrayForm, Snapshot
 
 # The first version had no ledger: it is begun with what the checkpoint holds. The second knew sessions by name,
-# not by `session_key`, and not its lateness: it is taken for ours.
-_VERSION = 3
+# not by `session_key`, and not its lateness: it is taken for ours. The third knew of no drift.
+_VERSION = 4
 _FLOATS, _INTS = np.dtype(np.float64), np.dtype(np.int64)
 _ARRAYS = {1: ArrayForm(_INTS), 2: ArrayForm(_FLOATS), 3: ArrayForm(_FLOATS, columns=6)}
 
@@ -96,7 +96,8 @@ def load(data: bytes, lateness_us: int, now_s: float) -> tuple[Partition, Shape]
     if state.ledger is not None:
         partition.ledger = _ledger(state.ledger)
     if state.past is not None:
-        for key, *past in state.past.reshape(-1, 1 + len(Past._fields)).tolist():
+        fields = len(Past._fields) if state.v >= 4 else 4
+        for key, *past in state.past.reshape(-1, 1 + fields).tolist():
             partition.past[key] = Past(*past)
     for kept in state.devices:
         device = partition.devices[kept.name] = Device(ended=_ended(kept), seen_s=now_s)

@@ -26,8 +26,9 @@ from repstream.arrays import FloatArray
 from repstream.messages.messages import LEDGER_FATES
 from repstream.messages.packet import Packet
 from repstream.recordings.axes import SIDE_CODES, known_side
+from repstream.windows.clock import SNAP_US
 from repstream.windows.cut import first_index, gather
-from repstream.windows.grid import GRID_HZ, GRID_US, SNAP_US, Run
+from repstream.windows.grid import GRID_HZ, GRID_US, Run
 
 # Ended sessions of a device that are remembered, so that their packets are known when they come again.
 _REMEMBERED_SESSIONS = 64
@@ -198,7 +199,7 @@ class Engine:
         for session in device.open.values():
             origin_us, last_us = session.resampler.origin_us, session.last_us()
             if session.next_index and origin_us is not None and last_us is not None:
-                past = Past(origin_us, last_us, session.next_seq, session.renumbered)
+                past = Past(origin_us, last_us, session.next_seq, session.renumbered, session.resampler.offset_us)
                 partition.remember(session_key(name, session.name), past)
 
     def ledger(self, partition: Partition) -> dict[str, int]:
@@ -307,6 +308,7 @@ class Engine:
             self._segments.append(segment)
             session.next_index = max(session.next_index, first_index(run.start, self.hop))
         segment.blocks.append(run.values)
+        session.extend_line(run.line)
         session.end = run.start + len(run.values)
 
     def _open_segment(self, session: Session) -> Segment:
@@ -403,5 +405,6 @@ class Engine:
             if last > current.base:
                 session.last_value = flat[last - 1].copy()
             session.segment = None
+            session.shorten_line(keep)
         self._closed, self._touched, self._segments = [], [], []
         return finished

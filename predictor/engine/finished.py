@@ -52,20 +52,18 @@ class ClosedWindow:
 
 def finished_windows(closed: Sequence[ClosedWindow], values: FloatArray, hop: int, window: int) -> FinishedWindows:
     """Tell what the windows are whose samples are `values`, shape (n_windows, 6, window)."""
-    origins = [c.session.resampler.origin_us or 0 for c in closed]
     # As many hops as lie between the epoch and the session's first sample.
     numbers = [
-        c.index + (origin // (hop * GRID_US) if c.session.renumbered else 0)
-        for c, origin in zip(closed, origins, strict=True)
+        c.index + ((c.session.resampler.origin_us or 0) // (hop * GRID_US) if c.session.renumbered else 0)
+        for c in closed
     ]
-    starts = [origin + c.index * hop * GRID_US for origin, c in zip(origins, closed, strict=True)]
     return FinishedWindows(
         values=values,
         sides=np.array([c.session.side for c in closed], dtype=np.int8),
         device=[c.session.device for c in closed],
         session=[c.session.name for c in closed],
         index=numbers,
-        start_us=starts,
-        end_us=[start + (window - 1) * GRID_US for start in starts],
+        start_us=[c.session.time_us(c.index * hop) for c in closed],
+        end_us=[c.session.time_us(c.index * hop + window - 1) for c in closed],
         sampled_us=[c.sampled_us for c in closed],
     )

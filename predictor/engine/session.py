@@ -5,7 +5,10 @@ What is remembered of sessions that are over stands here too, as does the state 
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -88,6 +91,7 @@ class SessionState(msgspec.Struct, array_like=True):
     largest: int = MAX_PACKET_SAMPLES
     doubted: list[tuple[Any, Any]] = []
     renumbered: bool = False
+    line: list[tuple[int, int]] = msgspec.field(default_factory=lambda: [(0, 0)])
 
 
 # Written down in another form than the session has them in.
@@ -101,7 +105,8 @@ class Session:
     ``end`` is the grid position after the last sample; ``tail`` holds the samples before it that the
     next window, ``next_index``, still needs. Grid samples before ``counted`` stand in the ledger;
     ``missing`` are the ledger's samples in the ``holes``. ``doubted`` packets, two at most, are next in order
-    but may be wrongly dated. Where ``renumbered``, windows count from the epoch.
+    but may be wrongly dated. Where ``renumbered``, windows count from the epoch. ``line`` says where the grid
+    stands in event time (see `Run`), from the next window's start on.
     """
 
     __slots__ = (
@@ -115,6 +120,7 @@ class Session:
         "largest",
         "last_value",
         "ledger",
+        "line",
         "missing",
         "name",
         "newest_us",
@@ -142,6 +148,7 @@ class Session:
         self.pending: dict[int, Pending] = {}
         self.doubted: list[Pending] = []
         self.renumbered = False
+        self.line: list[tuple[int, int]] = [(0, 0)]
         self.newest_us = 0  # of the samples whose turn came
         self.quiet_us = 0
         self.fast = False
@@ -250,7 +257,8 @@ class Session:
     def go_on_from(self, past: Past) -> None:
         """Begin where a session that was forgotten stood."""
         self.next_seq, self.renumbered = past.next_seq, bool(past.renumbered)
-        self.resampler.origin_us, self.resampler.last_us = past.origin_us, past.last_us
+        self.resampler.go_on_from(past.origin_us, past.offset_us, past.last_us)
+        self.line = [(0, past.offset_us)]
 
     def sync(self) -> None:
         """Tell the resampler what went past it on the fast path."""
@@ -263,7 +271,24 @@ class Session:
         self.fast = self.resampler.on_grid == self.end and self.end > 0 and not self.doubted
         if self.fast:
             assert self.resampler.origin_us is not None
-            self.end_us = self.resampler.origin_us + self.end * GRID_US
+            self.end_us = self.resampler.origin_us + self.resampler.offset_us + self.end * GRID_US
+
+    def extend_line(self, line: Sequence[tuple[int, int]]) -> None:
+        """Take note of where the next run of samples stands in event time."""
+        for piece in line:
+            if piece[1] != self.line[-1][1]:
+                self.line.append(piece)
+
+    def shorten_line(self, position: int) -> None:
+        """Forget where the grid stood before a position."""
+        if len(self.line) > 1:
+            del self.line[: _piece_at(self.line, position)]
+
+    def time_us(self, position: int) -> int:
+        """Event time of a grid position that an open or just finished window holds."""
+        line = self.line
+        offset_us = line[0][1] if len(line) == 1 else line[_piece_at(line, position)][1]
+        return (self.resampler.origin_us or 0) + position * GRID_US + offset_us
 
     def state(self) -> SessionState:
         """Return all that `from_state` needs to go on from here, between two batches."""
@@ -288,6 +313,10 @@ class Session:
         self.doubted = [Pending(times, values) for times, values in state.doubted]
         self.update_fast()
         return self
+
+
+def _piece_at(line: Sequence[tuple[int, int]], position: int) -> int:
+    return bisect.bisect_right(line, position, lo=1, key=itemgetter(0)) - 1
 
 
 def drop(known: Session | Ended, seq: int, n: int, counts: Counts, ledger: Ledger) -> None:
@@ -340,6 +369,7 @@ class Past(NamedTuple):
     last_us: int
     next_seq: int
     renumbered: int
+    offset_us: int = 0
 
 
 # No packet can continue a session that has ended.

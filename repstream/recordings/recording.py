@@ -123,11 +123,17 @@ def check_clock(time_s: FloatArray, where: str) -> None:
         )
 
 
+# A clock is regular where so many of its steps, but for those over missing samples, are alike. Where it jitters, steps
+# longer than so many usual ones are holes.
+_REGULAR_SHARE = 0.98
+_LONGEST_STEP = 2.5
+
+
 def nominal_rate_hz(times_us: IntArray) -> float:
     """Estimate the rate that a clock was meant to tick at.
 
-    The median step is blind to gaps and to most jitter; a result within 0.5 % of a whole number
-    of Hz is that number (30 Hz in whole microseconds is 30.0003).
+    Holes have no say in it. A result within 0.1 % of a whole number of Hz is that number (windows follow such a
+    drift); any other is the roundest within what whole µs and jitter leave open: 51.2 Hz is 51.2, not 51.2001.
 
     Parameters
     ----------
@@ -139,8 +145,18 @@ def nominal_rate_hz(times_us: IntArray) -> float:
     float
         Samples a second.
     """
-    rate = 1e6 / float(np.median(np.diff(times_us)))
+    steps = np.diff(times_us)
+    usual = float(np.median(steps))
+    alike = steps[np.abs(steps - usual) <= 1e-3 * usual + 2.0]
+    if len(alike) >= _REGULAR_SHARE * (steps <= 1.5 * usual).sum():
+        steps = alike
+    else:
+        # A clock that jitters keeps its rate all the same: a step that is too long makes up for one that is too short.
+        steps = steps[steps <= _LONGEST_STEP * usual]
+    total = float(steps.sum())
+    rate = 1e6 * len(steps) / total
     whole = round(rate)
-    if whole and abs(rate - whole) <= 0.005 * whole:
+    if whole and abs(rate - whole) <= 1e-3 * whole:
         return float(whole)
-    return round(rate, 3)
+    open_hz = rate * max(2.0, 2.0 * float(steps.std())) / total
+    return next(r for decimals in range(1, 16) if abs((r := round(rate, decimals)) - rate) <= open_hz)

@@ -78,6 +78,14 @@ def runs_of(recording: Recording) -> list[Run]:
     return [run for run in runs if len(run.values)]
 
 
+def _times_s(runs: list[Run], positions: IntArray) -> FloatArray:
+    """Times of grid positions within runs, s from the recording's first sample."""
+    line = np.array([piece for run in runs for piece in run.line], dtype=np.int64).reshape(-1, 2)
+    offsets_us = line[np.searchsorted(line[:, 0], positions, side="right") - 1, 1]
+    times: FloatArray = positions / GRID_HZ + offsets_us / 1e6
+    return times
+
+
 def cut(
     recording: Recording, window: int = WINDOW_SAMPLES, hop: int = HOP_SAMPLES, label_share: float = WHOLE
 ) -> WindowSet:
@@ -111,14 +119,15 @@ def cut(
     """
     pieces: list[FloatArray] = []
     numbers: list[int] = []
-    for run in runs_of(recording):
+    runs = runs_of(recording)
+    for run in runs:
         end = run.start + len(run.values)
         ks = list(range(first_index(run.start, hop), (end - window) // hop + 1))
         pieces.append(gather(run.values, [k * hop - run.start for k in ks], window))
         numbers += ks
     index = np.array(numbers, dtype=np.int64)
     values = np.concatenate(pieces) if pieces else np.empty((0, 6, window))
-    start_s, end_s = index * hop / GRID_HZ, (index * hop + window - 1) / GRID_HZ
+    start_s, end_s = _times_s(runs, index * hop), _times_s(runs, index * hop + window - 1)
     labels = None
     if recording.labels is not None:
         timeline = labels_of(recording, label_share)

@@ -1,55 +1,63 @@
-"""From a session's samples, however clocked, to its own 50 Hz grid; imports recording only.
+"""From a session's samples, however clocked, to its own 50 Hz grid; imports clock and recordings only.
 
-Grid position ``n`` is the instant ``n / 50`` s after the session's first sample. Everything here
-depends on the sequence of samples alone, never on how it was cut into packets: a value on the
-grid is computed from the same neighbours by the same operations in stream and batch.
+Grid position ``n`` is the instant ``n / 50`` s after the session's first sample, by the session's own
+clock (see `repstream.windows.clock`). Everything here depends on the sequence of samples alone, never on
+how it was cut into packets: a value on the grid is computed from the same neighbours by the same
+operations in stream and batch.
 
 ======================  ========================================================================
 clock                   what happens
 ======================  ========================================================================
-50 Hz, regular          a sample within 2 µs of its nominal instant *is* that grid value, exactly
-10–50 Hz, or jittered   linear interpolation between the two neighbours
-above 50 Hz             interpolation onto the regular native grid, then a low-pass (windowed
-                        sinc), evaluated at the grid's instants; it needs 0.12 s of what follows
-a gap                   up to 0.2 s of missing samples are interpolated, a longer one ends the run
+50 Hz within 0.1 %      each sample *is* a grid value, exactly; the grid follows the clock's drift
+10–40 Hz                linear interpolation between the two neighbours
+40 Hz and more          a low-pass (windowed sinc), evaluated at the grid's instants; it needs 0.12 s
+                        of what follows
+jitter, at any rate     linear interpolation onto the regular native grid, then as above
+a gap                   up to 0.2 s of missing samples are interpolated, a longer one ends the run;
+                        the next run's first sample is a grid value
 ======================  ========================================================================
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repstream.arrays import FloatArray, IntArray
 from repstream.recordings.axes import MAX_RATE_HZ, MIN_RATE_HZ
 from repstream.recordings.recording import nominal_rate_hz
+from repstream.windows.clock import MAX_DRIFT, Clock, Placed
 
 GRID_HZ = 50
 GRID_US = 1_000_000 // GRID_HZ
-MAX_GAP_S = 0.2
-
-# float64 epoch seconds resolve 0.24 µs and we round to 1 µs; twice that is still far below any jitter.
-SNAP_US = 2.0
 
 # A stream whose packets give `t` but no rate is held until its median step is known.
 RATE_ESTIMATE_SAMPLES = 50
 
-# Rates up to here fold only what lies above 24.5 Hz, where no feature looks: no low-pass needed.
-_LOW_PASS_ABOVE_HZ = 50.5
+# The band that a clock of this rate knows is wide enough for a low-pass of so few samples; between those of a slower
+# one a straight line does as well.
+_LOW_PASS_FROM_HZ = 40.0
 # Kaiser's formula: a half width of 0.12 s with beta 5 (-53 dB) falls from 18.5 Hz to 31.5 Hz. The
 # highest bin that a feature reads is 17.9 Hz, and what folds onto it from 50 - 17.9 Hz is gone.
 _HALF_WIDTH_S = 0.12
 _KAISER_BETA = 5.0
-_CUTOFF_HZ = 25.0
+_MAX_CUTOFF_HZ = 25.0
 
 
 class Run(NamedTuple):
-    """Consecutive grid values: ``values[i]`` stands at position ``start + i``."""
+    """Consecutive grid values: ``values[i]`` stands at position ``start + i``.
+
+    ``line`` says where the grid stands in event time: from position ``line[j][0]`` on, position ``n`` is
+    ``line[j][1]`` µs after n / 50 s from the session's first sample.
+    """
 
     start: int
     values: FloatArray
+    line: tuple[tuple[int, int], ...] = ((0, 0),)
 
 
 class GridResampler:
@@ -63,26 +71,48 @@ class GridResampler:
     Attributes
     ----------
     origin_us : int or None
-        Event time of grid position 0, µs; None before the first sample.
+        Event time of the first sample, µs; None before it.
     n_backwards : int
         Samples dropped because their time was not after the one before.
     """
 
     def __init__(self, rate_hz: float | None = None) -> None:
-        self.rate_hz = rate_hz
+        self.rate_hz: float | None = None
         self.origin_us: int | None = None
         self.last_us: int | None = None
         self.n_backwards = 0
         self._held: list[tuple[IntArray, FloatArray]] = []
-        self._last_position: float | None = None
+        self._offset_us = 0  # of the line before there is a clock
+        self._clock: Clock | None = None
         self._last_value: FloatArray = np.zeros(6)
-        self._decimator: _Decimator | None = None
+        self._low_pass: _LowPass | None = None
+        self._line: list[tuple[int, int]] = [(0, 0)]
         if rate_hz is not None:
             self._set_rate(rate_hz)
 
     def _set_rate(self, rate_hz: float) -> None:
         self.rate_hz = min(max(rate_hz, MIN_RATE_HZ), MAX_RATE_HZ)
-        self._decimator = _Decimator(self.rate_hz) if self.rate_hz > _LOW_PASS_ABOVE_HZ else None
+        if self.rate_hz >= _LOW_PASS_FROM_HZ and self._ticking_hz() != GRID_HZ:
+            self._low_pass = _LowPass(self.rate_hz)
+
+    def _ticking_hz(self) -> float:
+        """At which rate the clock is followed: one within its drift of 50 Hz is the grid."""
+        assert self.rate_hz is not None
+        return GRID_HZ if abs(self.rate_hz - GRID_HZ) <= MAX_DRIFT * GRID_HZ else self.rate_hz
+
+    def _start_clock(self) -> Clock:
+        assert self.origin_us is not None
+        return Clock(self._ticking_hz(), self.origin_us, self._offset_us)
+
+    @property
+    def offset_us(self) -> int:
+        """Where the grid stands by now, µs after n / 50 s from the first sample."""
+        return self._offset_us if self._clock is None else self._clock.offset_us
+
+    def go_on_from(self, origin_us: int, offset_us: int, last_us: int) -> None:
+        """Begin after a hole in a session whose grid stood as told."""
+        self.origin_us, self._offset_us, self.last_us = origin_us, offset_us, last_us
+        self._line = [(0, offset_us)]
 
     @property
     def on_grid(self) -> int | None:
@@ -90,17 +120,15 @@ class GridResampler:
 
         None where samples do not go to the grid as they are.
         """
-        position = self._last_position
-        if self.rate_hz != GRID_HZ or position is None or not position.is_integer():
-            return None
-        return int(position) + 1
+        clock = self._clock
+        return None if clock is None or clock.rate_hz != GRID_HZ else clock.next_tick
 
     def skip_to(self, position: int, value: FloatArray) -> None:
         """Take note that samples up to `position` went to the grid as they are (see `on_grid`)."""
-        assert self.origin_us is not None
-        self._last_position = float(position)
+        assert self._clock is not None
+        self._clock.skip_to(position)
         self._last_value = value
-        self.last_us = self.origin_us + position * GRID_US
+        self.last_us = self._clock.origin_us + self._clock.offset_us + position * GRID_US
 
     def push(self, times_us: IntArray, values: FloatArray) -> list[Run]:
         """Add samples and return what of the grid they complete.
@@ -130,12 +158,25 @@ class GridResampler:
             values = np.concatenate([v for _, v in self._held])
             self._held = []
             self._set_rate(nominal_rate_hz(times_us[:RATE_ESTIMATE_SAMPLES]))
-        assert self.rate_hz is not None
-        relative = (times_us - self.origin_us).astype(np.float64)
-        if self._decimator is None:
-            return self._interpolate(_positions(relative, self.rate_hz, GRID_HZ), values, GRID_HZ)
-        native = self._interpolate(_positions(relative, self.rate_hz, self.rate_hz), values, self.rate_hz)
-        return [run for piece in native for run in self._decimator.push(piece)]
+        if self._clock is None:
+            self._clock = self._start_clock()
+        clock = self._clock
+        last = clock.last
+        placed = clock.place(times_us)
+        self._line += [(math.ceil(move.tick * GRID_HZ / clock.rate_hz), move.offset_us) for move in placed.moves]
+        if self._low_pass is None:
+            pieces = self._interpolate(placed, values, last, GRID_HZ)
+        else:
+            native = self._interpolate(placed, values, last, clock.rate_hz)
+            pieces = [run for piece in native for run in self._low_pass.push(piece)]
+        return [run._replace(line=self._line_of(run)) for run in pieces]
+
+    def _line_of(self, run: Run) -> tuple[tuple[int, int], ...]:
+        """Say where the grid stands during a run; forget where it stood before."""
+        line = self._line
+        if len(line) > 1:
+            del line[: bisect.bisect_right(line, run.start, lo=1, key=_position) - 1]
+        return tuple(line[: bisect.bisect_left(line, run.start + len(run.values), lo=1, key=_position)])
 
     def _increasing(self, times_us: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
         """Drop samples that are not after all before them."""
@@ -147,19 +188,18 @@ class GridResampler:
         self.n_backwards += int(len(later) - later.sum())
         return times_us[later], values[later]
 
-    def _interpolate(self, positions: FloatArray, values: FloatArray, unit_hz: float) -> list[Run]:
-        """Interpolate at whole positions of a grid of `unit_hz`."""
-        assert self.rate_hz is not None
-        last = self._last_position
+    def _interpolate(self, placed: Placed, values: FloatArray, last: float | None, unit_hz: float) -> list[Run]:
+        """Interpolate at the whole positions of a grid of `unit_hz`; `last` is the tick before these samples."""
+        assert self._clock is not None
+        rate_hz = self._clock.rate_hz
+        breaks = np.flatnonzero(placed.begins)
+        ticks = placed.ticks
         if last is not None:
-            positions = np.concatenate(([last], positions))
+            ticks = np.concatenate(([last], ticks))
             values = np.concatenate((self._last_value[None], values))
-        self._last_position = float(positions[-1])
+            breaks = breaks + 1
+        positions = ticks if unit_hz == rate_hz else ticks * unit_hz / rate_hz
         self._last_value = values[-1].copy()
-        steps = np.diff(positions)
-        # A step over k missing samples spans k + 1 periods; half a period more is left to jitter.
-        period = unit_hz / self.rate_hz
-        breaks = np.flatnonzero(steps > MAX_GAP_S * unit_hz + 1.5 * period) + 1
         edges = [0, *breaks.tolist(), len(positions)]
         runs = []
         for i, (a, b) in enumerate(itertools.pairwise(edges)):
@@ -179,33 +219,48 @@ class GridResampler:
             "last_us": self.last_us,
             "held_t": held_t,
             "held_v": held_v,
-            "last_position": self._last_position,
+            "offset_us": self._offset_us,
+            "clock": None if self._clock is None else self._clock.state(),
+            "line": list(self._line),
             "last_value": self._last_value,
-            "decimator": None if self._decimator is None else self._decimator.state(),
+            "low_pass": None if self._low_pass is None else self._low_pass.state(),
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, object]) -> GridResampler:
+    def from_state(cls, state: dict[str, Any]) -> GridResampler:
         """Go on from what `state` returned."""
-        self = cls(state["rate_hz"])  # type: ignore[arg-type]
-        self.origin_us = state["origin_us"]  # type: ignore[assignment]
-        self.last_us = state["last_us"]  # type: ignore[assignment]
+        self = cls(state["rate_hz"])
+        self.origin_us = state["origin_us"]
+        self.last_us = state["last_us"]
+        if "clock" not in state:
+            state = state | self._from_before_clocks(state)
         held_t = np.asarray(state["held_t"], np.int64)
         if held_t.size:
             self._held = [(held_t, np.asarray(state["held_v"]).reshape(-1, 6))]
-        self._last_position = state["last_position"]  # type: ignore[assignment]
+        self._offset_us = state["offset_us"]
+        self._line = [(position, offset_us) for position, offset_us in state["line"]]
+        if state["clock"] is not None:
+            self._clock = self._start_clock()
+            self._clock.restore(state["clock"])
         self._last_value = np.asarray(state["last_value"])
-        if self._decimator is not None:
-            self._decimator.restore(state["decimator"])  # type: ignore[arg-type]
+        if self._low_pass is not None and state["low_pass"] is not None:
+            self._low_pass.restore(state["low_pass"])
         return self
 
+    def _from_before_clocks(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return what states of up to 0.5 lack: they knew one line, at 0, and the last sample's position."""
+        last, clock = state["last_position"], None
+        if last is not None:
+            assert self.rate_hz is not None
+            unit_hz = GRID_HZ if state["decimator"] is None else self.rate_hz
+            tick = last * self._ticking_hz() / unit_hz
+            now_us = state["last_us"]
+            clock = {"offset_us": 0, "last": tick, "moved_us": now_us, "reference": (now_us, 0)}
+        return {"offset_us": 0, "line": [(0, 0)], "clock": clock, "low_pass": state["decimator"]}
 
-def _positions(relative_us: FloatArray, rate_hz: float, unit_hz: float) -> FloatArray:
-    """Times as positions on a grid of `unit_hz`, those near a nominal instant exactly on it."""
-    ticks = np.rint(relative_us * rate_hz / 1e6)
-    nominal = np.abs(relative_us - ticks * 1e6 / rate_hz) <= SNAP_US
-    scale = 1.0 if unit_hz == rate_hz else unit_hz / rate_hz
-    return np.where(nominal, ticks * unit_hz / rate_hz if scale != 1.0 else ticks, relative_us * unit_hz / 1e6)
+
+def _position(piece: tuple[int, int]) -> int:
+    return piece[0]
 
 
 def _whole_positions(positions: FloatArray, values: FloatArray, skip_first: bool) -> Run | None:
@@ -228,17 +283,18 @@ def _whole_positions(positions: FloatArray, values: FloatArray, skip_first: bool
     return Run(first, (1.0 - weight) * values[left] + weight * values[right])
 
 
-class _Decimator:
-    """Low-pass a regular grid of more than 50 Hz and read it at the 50 Hz grid's instants.
+class _LowPass:
+    """Low-pass a regular grid of another rate and read it at the 50 Hz grid's instants.
 
-    The filter is a sinc with its cut-off at 25 Hz under a Kaiser window, its weights normalised to
-    sum to one over the samples that exist; only the left side may be cut short (a run's start).
+    The filter is a sinc with its cut-off at 25 Hz, or half the rate where that is less, under a Kaiser window, its
+    weights normalised to sum to one over the samples that exist; only the left side may be cut short (a run's start).
     """
 
     def __init__(self, rate_hz: float) -> None:
         self._ratio = rate_hz / GRID_HZ
         self._rate_hz = rate_hz
         self._half = _HALF_WIDTH_S * rate_hz
+        self._cutoff_hz = min(_MAX_CUTOFF_HZ, rate_hz / 2)
         self._run_start = 0
         self._start = 0
         self._buffer = np.empty((0, 6))
@@ -270,7 +326,7 @@ class _Decimator:
         offset = (taps - centres[:, None]) / self._rate_hz
         inside = np.abs(offset) <= _HALF_WIDTH_S
         shape = np.i0(_KAISER_BETA * np.sqrt(np.clip(1.0 - (offset / _HALF_WIDTH_S) ** 2, 0.0, None)))
-        weights = np.sinc(2.0 * _CUTOFF_HZ * offset) * shape * (inside & (taps >= self._run_start))
+        weights = np.sinc(2.0 * self._cutoff_hz * offset) * shape * (inside & (taps >= self._run_start))
         weights /= weights.sum(axis=1, keepdims=True)
         rows = np.clip(taps - self._start, 0, len(self._buffer) - 1)
         return np.asarray((weights[:, :, None] * self._buffer[rows]).sum(axis=1))
@@ -283,8 +339,8 @@ class _Decimator:
             "next": self._next,
         }
 
-    def restore(self, state: dict[str, object]) -> None:
-        self._run_start = int(state["run_start"])  # type: ignore[call-overload]
-        self._start = int(state["start"])  # type: ignore[call-overload]
+    def restore(self, state: dict[str, Any]) -> None:
+        self._run_start = int(state["run_start"])
+        self._start = int(state["start"])
         self._buffer = np.asarray(state["buffer"]).reshape(-1, 6)
-        self._next = int(state["next"])  # type: ignore[call-overload]
+        self._next = int(state["next"])

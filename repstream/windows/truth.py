@@ -18,7 +18,8 @@ import numpy as np
 from repstream.arrays import BoolArray, TextArray
 from repstream.recordings.axes import MIN_RATE_HZ
 from repstream.recordings.recording import Recording
-from repstream.windows.grid import GRID_HZ, MAX_GAP_S, SNAP_US
+from repstream.windows.clock import MAX_GAP_S, SNAP_US
+from repstream.windows.grid import GRID_HZ
 from repstream.windows.share import WHOLE, check_share
 
 TRANSITION = "Transition"
@@ -127,11 +128,14 @@ class LabelTimeline:
 
     def _truth_over_borders(self, at: int, start: float, end: float) -> str | None:
         last = round((end - start) * GRID_HZ)
+        # A clock that drifts does so evenly, or in steps: its samples are off by no more than all of the window is.
+        step = (end - start) / last if last else 1 / GRID_HZ
+        edge = EDGE_S + abs(end - start - last / GRID_HZ)
         n_by_label: Counter[str] = Counter()
         following = 0  # position in the window of the first sample that no interval before held
         while True:
-            first = max(math.ceil((self._starts[at] - EDGE_S - start) * GRID_HZ), following)
-            stop = min(math.floor((self._ends[at] + EDGE_S - start) * GRID_HZ), last) + 1
+            first = max(math.ceil((self._starts[at] - edge - start) / step), following)
+            stop = min(math.floor((self._ends[at] + edge - start) / step), last) + 1
             if stop > first:
                 n_by_label[self._labels[at]] += stop - first
                 following = stop
