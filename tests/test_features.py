@@ -53,15 +53,20 @@ def dft(n: int) -> np.ndarray:
 
 
 def defined(window: FloatArray) -> list[float]:
-    """naive-frequency of one window, (6, n), straight from its definition."""
+    """naive-frequency of one window, (6, n), straight from its definition.
+
+    That is for 151 samples; other windows are read at the frequencies of these bins, which their spectrum has, too, if
+    zeros make them as long as a multiple of 151.
+    """
     n = window.shape[1]
+    finer = -(-n // 151)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / (n - 1))
-    spectra = np.abs((window * hann) @ dft(n))
+    spectra = np.abs(np.pad(window * hann, ((0, 0), (0, finer * 151 - n))) @ dft(finer * 151))
     values = []
     for axis, f in NAIVE:
         magnitudes = spectra[AXES.index(axis)]
         largest = magnitudes.max()
-        values.append(magnitudes[3 * f] / largest if largest > 0 else 0.0)
+        values.append(magnitudes[3 * finer * f] / largest if largest > 0 else 0.0)
     return values
 
 
@@ -78,7 +83,7 @@ def test_naive_frequency_agrees_with_its_definition() -> None:
     np.testing.assert_allclose(naive.compute(windows), [defined(w) for w in windows], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("window", [109, 128, 150, 200])
+@pytest.mark.parametrize("window", [50, 109, 128, 150, 200, 302, 400])
 def test_naive_frequency_agrees_with_its_definition_for_other_windows(window: int) -> None:
     windows = real_windows(3, window)
     np.testing.assert_allclose(naive.compute(windows), [defined(w) for w in windows], rtol=0, atol=1e-12)
@@ -121,6 +126,17 @@ def test_a_sinusoid_peaks_in_the_feature_of_its_frequency_and_leaves_the_other_a
     assert {NAIVE_NAMES[of_axis[int(i)]] for i in after[:, of_axis].argmax(axis=1)} == {f"{axis}_{f}"}
     np.testing.assert_allclose(after[:, NAIVE_NAMES.index(f"{axis}_{f}")], 1.0, atol=1e-9)
     np.testing.assert_allclose(after[:, others], before[:, others], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [50, 51, 75, 100, 128, 200, 302, 400])
+@pytest.mark.parametrize(("axis", "f"), [("accel_y", 3), ("accel_x", 7), ("gyro_x", 13), ("gyro_z", 18)])
+def test_a_sinusoid_peaks_in_the_feature_of_its_frequency_whatever_the_window(axis: str, f: int, window: int) -> None:
+    windows = real_windows(2, window)
+    windows[:, AXES.index(axis)] = np.sin(2 * np.pi * 3 * f / 151 * np.arange(window) + 0.4)
+    after = naive.compute(windows)
+    of_axis = [i for i, name in enumerate(NAIVE_NAMES) if name.rsplit("_", 1)[0] == axis]
+    assert {NAIVE_NAMES[of_axis[int(i)]] for i in after[:, of_axis].argmax(axis=1)} == {f"{axis}_{f}"}
+    np.testing.assert_allclose(after[:, NAIVE_NAMES.index(f"{axis}_{f}")], 1.0, atol=0.02)
 
 
 @pytest.mark.parametrize("factor", [1e-9, 0.5, 9.80665, 1e9])
@@ -175,6 +191,29 @@ def test_each_band_holds_the_power_of_its_own_frequencies() -> None:
         windows = np.zeros((1, 6, 151))
         windows[0, 4] = 100.0 * np.sin(2 * np.pi * hertz * t)
         assert max(bands, key=lambda name: column(name, windows)[0]) == band
+
+
+@pytest.mark.parametrize("window", [50, 75, 100, 149, 152, 200, 302, 400])
+@pytest.mark.parametrize(("hertz", "near"), [(4.4, 0.05), (2.5, 0.15), (8.0, 0.05)])
+def test_a_movement_within_a_band_has_the_same_value_whatever_the_window(
+    window: int, hertz: float, near: float
+) -> None:
+    def bands(n: int) -> FloatArray:
+        windows = np.zeros((1, 6, n))
+        windows[0, 4] = 100.0 * np.sin(2 * np.pi * hertz * np.arange(n) / 50)
+        return np.array([column(name, windows)[0] for name in shape.names if name.startswith("gyro_y_log_")])
+
+    usual, found = bands(151), bands(window)
+    assert found.argmax() == usual.argmax()
+    # A second tells 2 Hz apart: of a narrow band's movement some counts for its neighbours.
+    assert found.max() == pytest.approx(usual.max(), abs=near if window >= 100 else 0.6)
+
+
+@pytest.mark.parametrize("window", [50, 75, 100, 128, 200])
+def test_every_feature_varies_with_the_movement_whatever_the_window(window: int) -> None:
+    table = shape.compute(real_windows(40, window), sides_of(40))
+    assert np.isfinite(table).all()
+    assert (table.std(axis=0) > 1e-6).all()
 
 
 def test_quantiles_deviation_and_correlation_are_those_of_the_samples() -> None:
@@ -278,9 +317,10 @@ def test_windows_of_a_wrong_shape_are_refused_with_it(name: str) -> None:
             features.compute(np.zeros(wrong))
         assert str(refused.value) == f"windows have shape {wrong}, expected (n, 6, window)"
     with pytest.raises(FeatureError) as refused:
-        features.compute(np.zeros((2, 6, 50)))
+        features.compute(np.zeros((2, 6, 49)))
     assert str(refused.value) == (
-        f"feature set {name} needs windows of at least {features.min_window} samples, received 50"
+        f"feature set {name} needs windows of at least 50 samples (1 s), received 49: "
+        "a shorter one does not tell its frequencies apart"
     )
 
 

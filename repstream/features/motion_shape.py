@@ -8,6 +8,7 @@ what a limb can do and halves the work. What each is good for was measured by le
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -39,6 +40,9 @@ NAMES = (
 )
 
 _RATE_HZ = 25.0
+# Spectra have the bins of the default window (151 samples, 75 pairs) whatever the window, a third of a hertz apart:
+# every band holds some, and a movement within a band gives the same value at any length.
+_BINS_OF = 75
 # Noise floors: a still axis gives a finite value that does not jump about.
 _SD_FLOOR = np.array([1e-3] * 3 + [0.1] * 3)  # g, °/s
 _POWER_FLOOR = np.array([1e-3] * 3 + [10.0] * 3)  # the same, squared, summed over a window
@@ -51,7 +55,7 @@ def motion_shape(windows: FloatArray, sides: SideArray) -> FloatArray:
     Parameters
     ----------
     windows : ndarray, shape (n, 6, window)
-        g and °/s at 50 Hz; at least 100 samples, 151 in the models shipped.
+        g and °/s at 50 Hz; 151 samples in the models shipped.
     sides : ndarray of int8, shape (n,)
         `SIDE_CODES`: right wrists are mirrored to look like left ones. Of an unknown side, a window
         whose mean accel_x is negative is taken for a right wrist: a hanging arm shows which it is,
@@ -84,8 +88,10 @@ def motion_shape(windows: FloatArray, sides: SideArray) -> FloatArray:
     ranked = np.sort(x, axis=-1)
     columns += [ranked[..., int(q * (n - 1) + 0.5)] for q in QUANTILES.values()]
 
-    spectrum = np.fft.rfft(centred * np.hanning(n + 2)[1:-1], axis=-1)
-    hertz = np.arange(n // 2 + 1) * (_RATE_HZ / n)
+    padded = -(-n // _BINS_OF) * _BINS_OF
+    taper = np.hanning(n + 2)[1:-1] * (_BINS_OF / math.sqrt(padded * n))  # Parseval: as loud as in the default window
+    spectrum = np.fft.rfft(centred * taper, padded, axis=-1)
+    hertz = np.arange(padded // 2 + 1) * (_RATE_HZ / padded)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     for low, high in BANDS_HZ:
         a, b = np.searchsorted(hertz, (low, high))

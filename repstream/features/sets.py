@@ -15,11 +15,15 @@ from repstream.arrays import FloatArray, SideArray
 from repstream.errors import FeatureError
 from repstream.features import motion_shape, naive_frequency
 from repstream.recordings.axes import AXES, SIDE_CODES
+from repstream.windows.grid import GRID_HZ
 
 # Windows handled at once: the temporaries of 40 (0.3 MB each) stay in the processor's cache, which halves
 # the cost against a thousand at once, and are small enough for malloc to keep: from 64 on, in a process
 # that has scipy loaded, each is mapped and unmapped anew, and costs twice as much (docs/results.md).
 _BLOCK = 40
+
+# 1 s: the bands and frequencies of both sets lie about 1 Hz apart, and a Hann window as long tells 2 Hz apart at best.
+_LEAST_WINDOW = 50
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class FeatureSet:
         """Refuse a window that is too short for this set."""
         if window < self.min_window:
             raise FeatureError(
-                f"feature set {self.name} needs windows of at least {self.min_window} samples, received {window}"
+                f"feature set {self.name} needs windows of at least {self.min_window} samples "
+                f"({self.min_window / GRID_HZ:g} s), received {window}: a shorter one does not tell its frequencies apart"
             )
 
 
@@ -88,14 +93,14 @@ NAIVE_FREQUENCY = FeatureSet(
     name="naive-frequency",
     version="1",
     names=naive_frequency.NAMES,
-    min_window=109,
+    min_window=_LEAST_WINDOW,
     kernel=lambda windows, _: naive_frequency.naive_frequency(windows),
 )
 MOTION_SHAPE = FeatureSet(
     name="motion-shape",
     version="1",
     names=motion_shape.NAMES,
-    min_window=100,
+    min_window=_LEAST_WINDOW,
     kernel=motion_shape.motion_shape,
 )
 
