@@ -31,6 +31,16 @@ def noise(n: int, seed: int = 0) -> FloatArray:
     return np.random.default_rng(seed).normal(size=(n, 6)) * [1.0, 1.0, 1.0, 100.0, 100.0, 100.0]
 
 
+def moving(n: int, seed: int = 0) -> FloatArray:
+    """Six axes of a wrist that moves about as no other one does, shape (n, 6): smooth, with a sensor's noise on it."""
+    rng = np.random.default_rng(seed)
+    taper = np.hanning(27)
+    taper /= np.sqrt(np.square(taper).sum())
+    size = [0.4, 0.4, 0.4, 60.0, 60.0, 60.0]
+    smooth = np.stack([np.convolve(rng.normal(size=n + 26), taper, mode="valid") for _ in size], axis=1)
+    return smooth * size + rng.normal(size=(n, 6)) * [0.004, 0.004, 0.004, 0.2, 0.2, 0.2]
+
+
 def sinusoid(hertz: float, rate_hz: float, n: int) -> FloatArray:
     return np.sin(2 * np.pi * hertz * np.arange(n) / rate_hz)
 

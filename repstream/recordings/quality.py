@@ -10,14 +10,13 @@ import numpy as np
 
 from repstream.arrays import FloatArray, IntArray
 from repstream.recordings.axes import AXES
+from repstream.recordings.copies import find_shared
 from repstream.recordings.imports import units
 from repstream.recordings.imports.assemble import HOLE_S
 from repstream.recordings.recording import Recording
 
 _CLIPPED_ROW = 3  # samples in a row at an axis's extreme, for it to be the sensor's end
 _STUCK_S = 1.0
-_ALIKE = 0.2  # share of the shorter recording's samples that two copies have in common
-_ROUNDED = 1e-4  # g and °/s: units converted there and back differ by less
 
 
 @dataclass
@@ -133,42 +132,16 @@ def _stuck_s(values: FloatArray, times_us: IntArray) -> float:
 
 
 def find_copies(recordings: Sequence[Recording]) -> dict[str, list[str]]:
-    """Find recordings of one movement, whatever they are called and whenever they say they were made.
-
-    A sample's six numbers hardly ever come twice: recordings that share a fifth of them or more (of the shorter one)
-    hold the same movement.
+    """Find recordings that hold one movement (see `repstream.recordings.copies`).
 
     Returns
     -------
     dict of str to list of str
         Names of a recording's copies, for those that have some.
     """
-    owners: dict[int, list[int]] = defaultdict(list)
-    sizes = []
-    for i, recording in enumerate(recordings):
-        rows = np.unique(_row_hashes(recording.values))
-        sizes.append(len(rows))
-        for row in rows.tolist():
-            owners[row].append(i)
-    shared: dict[tuple[int, int], int] = defaultdict(int)
-    for found in owners.values():
-        for j, a in enumerate(found):
-            for b in found[j + 1 :]:
-                shared[a, b] += 1
-    copies: dict[str, list[str]] = defaultdict(list)
-    for (a, b), n in shared.items():
-        if n >= _ALIKE * min(sizes[a], sizes[b]):
-            copies[recordings[a].name].append(recordings[b].name)
-            copies[recordings[b].name].append(recordings[a].name)
-    return dict(copies)
-
-
-def _row_hashes(values: FloatArray) -> IntArray:
-    whole = np.rint(values / _ROUNDED).astype(np.int64)
-    moving = (np.diff(whole, axis=0, prepend=whole[:1]) != 0).any(axis=1)  # what stands still is alike anywhere
-    hashes = np.zeros(len(whole), dtype=np.uint64)
-    for axis in range(whole.shape[1]):
-        hashes = (hashes ^ whole[:, axis].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(29)
-    kept: IntArray = hashes[moving].astype(np.int64)
-    return kept
+    copies: dict[str, set[str]] = defaultdict(set)
+    for shared in find_shared(recordings):
+        one, other = recordings[shared.first].name, recordings[shared.second].name
+        copies[one].add(other)
+        copies[other].add(one)
+    return {name: sorted(others) for name, others in copies.items()}
