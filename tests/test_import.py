@@ -67,6 +67,15 @@ def test_sensor_loggers_phone_has_gravity_and_one_sign_whatever_the_platform(tmp
     assert_same_movement(recording, near=0.05)
 
 
+def test_when_it_began_is_kept_where_the_clock_tells_the_date(tmp_path: Path) -> None:
+    exports.sensor_logger_watch(tmp_path / "curls", M)
+    _, recording = one(tmp_path / "curls", out=tmp_path / "out")
+    assert recording.provenance["started_at"] == "2025-10-15T22:05:06.000000+00:00"
+    exports.phyphox(tmp_path / "walk", M)
+    _, recording = one(tmp_path / "walk", out=tmp_path / "out")
+    assert "started_at" not in recording.provenance
+
+
 def test_sensor_loggers_watch_is_read_from_its_one_table(tmp_path: Path) -> None:
     exports.sensor_logger_watch(tmp_path / "curls", M)
     entry, recording = one(tmp_path / "curls", out=tmp_path / "out")

@@ -168,6 +168,7 @@ def test_every_time_unit_gives_the_same_clock_and_an_epoch_starts_at_0(
     assert back.time_s[0] == 0.0
     assert back.rate_hz == 50.0
     assert np.array_equal(back.times_us, 20_000 * np.arange(n))
+    assert back.provenance == ({"started_at": "2025-11-21T04:40:00.000000+00:00"} if epoch_s else {})
     if unit != "s" or not epoch_s:
         np.testing.assert_allclose(back.time_s, np.arange(n) / 50, rtol=1e-15)
 

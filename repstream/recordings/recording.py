@@ -7,6 +7,7 @@ stream and batch compute from the very same numbers.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from repstream.arrays import FloatArray, IntArray, TextArray
 from repstream.errors import RecordingError
 from repstream.recordings.axes import MAX_RATE_HZ, MIN_RATE_HZ, SIDES, Side
+
+_LAST_US = 4_102_444_800_000_000  # the year 2100
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,8 @@ class Recording:
     labels : ndarray of str, shape (n_samples,), optional
         What the wearer does at each sample.
     provenance : mapping of str to str
-        Where an imported recording comes from: its source's name and SHA-256, format, importer, licence.
+        Where an imported recording comes from: its source's name and SHA-256, format, importer, licence, and when it
+        began (``started_at``, UTC), where its clock told the date.
 
     Raises
     ------
@@ -107,6 +111,27 @@ class Recording:
 def _whole_us(time_s: FloatArray) -> IntArray:
     us: IntArray = np.rint((time_s - time_s[0]) * 1e6).astype(np.int64)
     return us
+
+
+FIRST_EPOCH_S = 1e9
+"""A first time from here on is an epoch (9 September 2001 in seconds), not a time into a recording."""
+
+
+def started_at(first_us: int) -> dict[str, str]:
+    """Return what provenance says of when a recording began, from its first time in µs; nothing where that is no epoch.
+
+    Examples
+    --------
+    >>> started_at(1_763_700_000_250_000)
+    {'started_at': '2025-11-21T04:40:00.250000+00:00'}
+    >>> started_at(20_000)
+    {}
+    """
+    # Later than what a date can say is no epoch either.
+    if not FIRST_EPOCH_S * 1e6 <= first_us < _LAST_US:
+        return {}
+    began = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=first_us)
+    return {"started_at": began.isoformat(timespec="microseconds")}
 
 
 def check_clock(time_s: FloatArray, where: str) -> None:

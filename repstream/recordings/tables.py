@@ -25,7 +25,7 @@ from repstream.recordings.axes import AXES, MAX_RATE_HZ, MIN_RATE_HZ, SIDES
 from repstream.recordings.imports.clock import MISSING_NS, UNLABELLED, clean
 from repstream.recordings.imports.raw import Stream
 from repstream.recordings.imports.units import ACCEL_SCALE, GYRO_SCALE
-from repstream.recordings.recording import Recording, check_clock, nominal_rate_hz
+from repstream.recordings.recording import FIRST_EPOCH_S, Recording, check_clock, nominal_rate_hz, started_at
 
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 ACCEL_UNITS = {unit: ACCEL_SCALE[unit] for unit in ("g", "m/s2")}
@@ -37,8 +37,6 @@ MISSING_TEXTS = ("nan", "NaN", "NAN", "inf", "-inf", "null", "NULL", "None", "NA
 
 _METADATA_KEY = b"repstream"
 _METADATA_FIELDS = ("subject", "session", "device", "source", "rate_hz", "side", "provenance")
-# A first time from here on is an epoch (9 September 2001 in seconds), not a time into a recording.
-_EPOCH_S = 1e9
 # Nobody's wrist is under a median of 4 g, but gravity in m/s² is 9.8.
 _IMPLAUSIBLE_MEDIAN_G = 4.0
 
@@ -117,7 +115,7 @@ def read_recording(
     if not table.num_rows:
         raise RecordingError("it has no rows; record something, or leave the file out", where=path)
     mend = repairs is not None
-    time_s = _time(table, path, source, mend)
+    time_s, first_us = _time(table, path, source, mend)
     values = np.empty((table.num_rows, 6))
     for i, axis in enumerate(AXES):
         factor = ACCEL_UNITS[source.accel_unit] if i < 3 else GYRO_UNITS[source.gyro_unit]
@@ -151,7 +149,6 @@ def read_recording(
             cure="is the unit of its time column right (--time-unit s, ms, us or ns)?",
             setting="time-unit",
         )
-    given = metadata.get("provenance")
     text = {k: str(metadata.get(k) or "") for k in ("subject", "session", "device", "side", "source")}
     if text["side"] and text["side"] not in SIDES:
         raise RecordingError(f"side is {text['side']!r}; it is one of {', '.join(SIDES)}", where=path)
@@ -167,8 +164,12 @@ def read_recording(
         source=text["source"] or "file",
         labels=labels,
         path=path,
-        provenance={str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {},
+        provenance=started_at(first_us) | _texts(metadata.get("provenance")),
     )
+
+
+def _texts(given: object) -> dict[str, str]:
+    return {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
 
 
 def _mended(
@@ -313,8 +314,8 @@ def _bad_cell(path: Path, row: int, name: str, found: str) -> RecordingError:
     )
 
 
-def _time(table: pa.Table, path: Path, source: SourceFormat, mend: bool) -> FloatArray:
-    """Seconds; an epoch is moved to start at 0."""
+def _time(table: pa.Table, path: Path, source: SourceFormat, mend: bool) -> tuple[FloatArray, int]:
+    """Seconds, and the first time in µs; an epoch is moved to start at 0."""
     name = source.columns.get("time", "time")
     column = table.column(name)
     unit = TIME_UNITS[source.time_unit]
@@ -324,11 +325,12 @@ def _time(table: pa.Table, path: Path, source: SourceFormat, mend: bool) -> Floa
     whole = _whole_numbers(column)
     if whole is not None and not column.null_count:
         # Subtract before scaling: nanoseconds since 1970 do not fit a float64.
-        first = int(whole[0]) if whole[0] * unit >= _EPOCH_S else 0
-        return np.asarray((whole - first) * unit, dtype=np.float64)
+        first = int(whole[0]) if whole[0] * unit >= FIRST_EPOCH_S else 0
+        return np.asarray((whole - first) * unit, dtype=np.float64), round(int(whole[0]) * unit * 1e6)
     seconds = _numbers(table, path, name, mend) * unit
     known = seconds[np.isfinite(seconds)]
-    return seconds - known[0] if len(known) and known[0] >= _EPOCH_S else seconds
+    first_s = float(known[0]) if len(known) else 0.0
+    return seconds - first_s if first_s >= FIRST_EPOCH_S else seconds, round(first_s * 1e6)
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> IntArray | None:

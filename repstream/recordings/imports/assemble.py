@@ -16,7 +16,7 @@ from repstream.recordings.axes import MAX_RATE_HZ, MIN_RATE_HZ
 from repstream.recordings.imports import units
 from repstream.recordings.imports.clock import UNLABELLED, clean
 from repstream.recordings.imports.raw import RawSession, Stream
-from repstream.recordings.recording import Recording, nominal_rate_hz
+from repstream.recordings.recording import Recording, nominal_rate_hz, started_at
 
 HOLE_S = 0.2
 """A hole longer than this is not filled; windows begin anew behind it."""
@@ -67,7 +67,8 @@ def assemble(raw: RawSession, window_s: float = 3.0, strict: bool = False) -> As
     repairs, warnings = Counter(raw.repairs), list(raw.notes)
     where = raw.source
     accel, gyro, labels = _one_clock(raw, repairs)
-    time_us = np.rint((accel.time_ns - accel.time_ns[0]) / 1e3).astype(np.int64)
+    first_ns = int(accel.time_ns[0])
+    time_us = np.rint((accel.time_ns - first_ns) / 1e3).astype(np.int64)
     time_us, accel, gyro, labels = _whole_microseconds(time_us, accel, gyro, labels, repairs)
     rate_hz = _rate(raw, time_us, where)
     if (seconds := float(time_us[-1]) / 1e6) < window_s - 2.0 / rate_hz:
@@ -99,6 +100,7 @@ def assemble(raw: RawSession, window_s: float = 3.0, strict: bool = False) -> As
         side=raw.side,
         source="import",
         labels=labels,
+        provenance=started_at(first_ns // 1_000),
     )
     return Assembled(recording, +repairs, warnings)
 

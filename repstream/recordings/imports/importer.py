@@ -321,7 +321,7 @@ def _write(assembled: Assembled, raw: RawSession, job: Job, sha256: str, options
     }
     if licence := FORMATS[job.format].provenance.licence:
         provenance["licence"] = licence
-    recording = dataclasses.replace(assembled.recording, provenance=provenance)
+    recording = dataclasses.replace(assembled.recording, provenance={**provenance, **assembled.recording.provenance})
     groups = {}
     if raw.label_groups and recording.labels is not None:
         groups["label_group"] = [raw.label_groups.get(str(label), "") for label in recording.labels]
