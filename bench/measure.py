@@ -32,6 +32,7 @@ from repstream.recognition.card import default_models_dir
 from repstream.recognition.model import installed_libraries
 from repstream.recordings.catalogue import resolve
 from repstream.windows.cut import cut
+from training.division import divide_by_groups
 from training.recipes import find_recipe
 from training.train import train
 
@@ -70,7 +71,8 @@ def throughput(progress: Progress, wearers: int = 400, seconds: float = 30.0, re
         models = Path(folder)
         progress("throughput: training the job's model (gradient boosting of 100 trees)")
         recordings = [r for r in resolve(["spar/*"]) if r.subject in ("s01", "s02", "s03")]
-        train(find_recipe("naive-boosting"), recordings, [], JOB_MODEL, "1", models, 151, 151, 0)
+        division = divide_by_groups(recordings, "subject", None, None)
+        train(find_recipe("naive-boosting"), division, JOB_MODEL, "1", models, 151, 151, 0)
         connection = KafkaConnection(broker.bootstrap_servers)
         progress(f"throughput: a backlog of {seconds:g} s of {wearers} wearers")
         packets = fill(connection, recordings, wearers, seconds)

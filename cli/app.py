@@ -16,7 +16,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 import typer
 
-from cli import broker, recordings, stack
+from cli import broker, recordings, splits, stack
 from cli.lazy import group_of
 from repstream import __version__
 from repstream.errors import RepstreamError
@@ -48,6 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+recordings.app.command("split")(splits.split)
 app.add_typer(recordings.app, name="recordings")
 app.add_typer(broker.app, name="broker")
 if shipped("docker-compose.yml").is_file():  # not in an image

@@ -39,6 +39,7 @@ from repstream.recognition.scoring import score
 from repstream.recordings.spar import recordings
 from repstream.windows.cut import cut
 from tests.support import exercising, failure, success
+from training.division import Division
 from training.recipes import find_recipe
 from training.train import train
 
@@ -51,7 +52,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models with tiny/1, quickly trained."""
     folder = tmp_path_factory.mktemp("models")
     people = [r for s in ("p1", "p2", "p3") for r in exercising(s, "ABC")]
-    train(find_recipe("logistic"), people[:6], people[6:], "tiny", "1", folder, 151, 50, seed=0)
+    train(
+        find_recipe("logistic"), Division("subject", "chosen", people[:6], people[6:]), "tiny", "1", folder, 151, 50, 0
+    )
     return folder
 
 

@@ -24,9 +24,10 @@ from repstream.windows.cut import cut
 from repstream.windows.truth import TRANSITION
 from tests.support import exercising, failure, make_recording, noise, success
 from training.dataset import build_dataset
-from training.evaluate import leave_one_subject_out
+from training.division import Division, leave_one_out
+from training.evaluate import Evaluation, cross_validate
 from training.recipes import RECIPES, ROTATION_SD_DEG, Recipe, find_recipe, fit, mirrored_to_left, rotated
-from training.train import next_version, split_subjects, train, without_labels
+from training.train import next_version, train, without_labels
 
 LOGISTIC = find_recipe("logistic")
 WINDOW, HOP = 151, 50
@@ -36,30 +37,40 @@ def people(*subjects: str, labels: str = "AB") -> list[Recording]:
     return [r for s in subjects for r in exercising(s, labels)]
 
 
-def trained(folder: Path, seed: int = 0, version: str = "1", **changes: object) -> Path:
-    chosen = people("p1", "p2", "p3")
-    arguments = {"recipe": LOGISTIC, "recordings": chosen, "held_out": people("p4")} | changes
-    train(**arguments, name="m", version=version, models_dir=folder, window=WINDOW, hop=HOP, seed=seed)  # type: ignore[arg-type]
+def trained(
+    folder: Path,
+    seed: int = 0,
+    version: str = "1",
+    recipe: Recipe = LOGISTIC,
+    recordings: list[Recording] | None = None,
+    held_out: list[Recording] | None = None,
+) -> Path:
+    division = Division("subject", "chosen", recordings or people("p1", "p2", "p3"), held_out or people("p4"))
+    train(recipe, division, name="m", version=version, models_dir=folder, window=WINDOW, hop=HOP, seed=seed)
     return folder / "m" / version
+
+
+def leave_one_subject_out(recordings: list[Recording], seed: int = 0) -> Evaluation:
+    return cross_validate(LOGISTIC, leave_one_out(recordings, "subject"), WINDOW, HOP, seed)
 
 
 # Leave one subject out
 
 
 def test_an_exercise_that_only_one_person_does_cannot_be_predicted_for_that_person() -> None:
-    found = leave_one_subject_out(LOGISTIC, [*people("p1", "p2"), *people("p3", labels="ABC")], WINDOW, HOP, 0)
+    found = leave_one_subject_out([*people("p1", "p2"), *people("p3", labels="ABC")])
     column = found.labels.index("C")
     own = found.data.subjects == "p3"
     assert (found.data.labels[own] == "C").any()
     assert not found.probabilities[own, column].any()
     assert found.probabilities[~own, column].all()
-    assert found.per_subject["p3"][1] == pytest.approx(2 / 3)
-    assert found.per_subject["p1"] == (1.0, 1.0)
+    assert found.per_group["p3"][1] == pytest.approx(2 / 3)
+    assert found.per_group["p1"] == (1.0, 1.0)
 
 
 def test_each_person_is_predicted_by_a_model_of_the_others() -> None:
     everyone = people("p1", "p2", "p3")
-    found = leave_one_subject_out(LOGISTIC, everyone, WINDOW, HOP, 3)
+    found = leave_one_subject_out(everyone, 3)
     for subject in ("p1", "p2", "p3"):
         others = build_dataset([r for r in everyone if r.subject != subject], WINDOW, HOP)
         own = build_dataset([r for r in everyone if r.subject == subject], WINDOW, WINDOW)
@@ -70,7 +81,7 @@ def test_each_person_is_predicted_by_a_model_of_the_others() -> None:
 
 def test_test_windows_do_not_overlap_and_each_is_counted_once() -> None:
     everyone = people("p1", "p2")
-    found = leave_one_subject_out(LOGISTIC, everyone, WINDOW, HOP, 0)
+    found = leave_one_subject_out(everyone)
     assert len(found.data) == sum(len(cut(r, WINDOW, WINDOW).index) for r in everyone)
     assert found.confusion.sum() == len(found.data)
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-9)
@@ -89,12 +100,10 @@ def test_a_window_over_two_exercises_is_held_against_no_model_that_does_not_know
         values=np.concatenate([one.values, other.values]),
         labels=np.concatenate([one.labels, other.labels]),
     )
-    found = leave_one_subject_out(LOGISTIC, [*people("p1", "p2"), both], WINDOW, HOP, 0)
+    found = leave_one_subject_out([*people("p1", "p2"), both])
     assert found.data.labels[found.data.subjects == "p3"].tolist() == ["A", "A", "B", "B"]
-    assert found.per_subject["p3"] == (1.0, 1.0)
-    known = leave_one_subject_out(
-        LOGISTIC, [*people("p1", "p2"), both, replace(both, subject="p4", name="p4")], WINDOW, HOP, 0
-    )
+    assert found.per_group["p3"] == (1.0, 1.0)
+    known = leave_one_subject_out([*people("p1", "p2"), both, replace(both, subject="p4", name="p4")])
     assert known.data.labels[known.data.subjects == "p3"].tolist() == ["A", "A", TRANSITION, "B", "B"]
 
     card = json.loads((trained(tmp_path, held_out=[both]) / "card.json").read_text())
@@ -104,14 +113,15 @@ def test_a_window_over_two_exercises_is_held_against_no_model_that_does_not_know
     with pytest.raises(RecordingError, match="each test window of the held-out subjects holds more than one label"):
         trained(tmp_path, version="2", held_out=[changing])
     with pytest.raises(RecordingError, match="each test window of subject p3 holds more than one label"):
-        leave_one_subject_out(LOGISTIC, [*people("p1", "p2"), changing], WINDOW, HOP, 0)
+        leave_one_subject_out([*people("p1", "p2"), changing])
 
 
 def test_one_person_alone_cannot_be_evaluated(tmp_path: Path) -> None:
     files = written(tmp_path, people("p1"))
     assert failure("evaluate", *files) == (
         "leaving one subject out needs two subjects or more, these recordings are of p1; "
-        "name whose each is with: repstream recordings convert … --subject S"
+        "name whose each is with: repstream recordings convert … --subject S, "
+        "or hold out sessions of one person with --split-by session (2 there)"
     )
 
 
@@ -269,14 +279,6 @@ def test_recordings_without_labels_or_without_a_window_are_refused(tmp_path: Pat
     )
     (short,) = written(tmp_path, [make_recording(100, name="short", labels=["A"] * 100)])
     assert failure("train", short, "--models-dir", tmp_path) == "no recording holds a window of 151 samples (3.02 s)"
-
-
-def test_subjects_are_divided_without_loss() -> None:
-    everyone = people("p1", "p2", "p3")
-    chosen, others = split_subjects(everyone, ["p3", "p1"])
-    assert {r.subject for r in chosen} == {"p1", "p3"}
-    assert {r.subject for r in others} == {"p2"}
-    assert len(chosen) + len(others) == len(everyone)
 
 
 def test_a_label_is_left_out_and_no_window_goes_across_where_it_was() -> None:

@@ -14,6 +14,7 @@ from repstream.arrays import BoolArray, FloatArray, IntArray, SideArray, TextArr
 from repstream.errors import RecordingError
 from repstream.recordings.axes import SIDE_CODES
 from repstream.recordings.recording import Recording
+from repstream.recordings.splits import group_of
 from repstream.windows.cut import cut
 from repstream.windows.grid import GRID_HZ
 from repstream.windows.share import WHOLE
@@ -28,7 +29,8 @@ class Dataset:
     windows : ndarray, shape (n_windows, 6, window)
     sides : ndarray of int8, shape (n_windows,)
         `SIDE_CODES`.
-    labels, subjects, recordings : ndarrays of str, shape (n_windows,)
+    labels, subjects, groups, recordings : ndarrays of str, shape (n_windows,)
+        `groups` are what is left out together: subjects, sessions or days.
     index : ndarray of int, shape (n_windows,)
         Number of the window in its recording.
     """
@@ -37,6 +39,7 @@ class Dataset:
     sides: SideArray
     labels: TextArray
     subjects: TextArray
+    groups: TextArray
     recordings: TextArray
     index: IntArray
 
@@ -50,12 +53,15 @@ class Dataset:
             self.sides[rows],
             self.labels[rows],
             self.subjects[rows],
+            self.groups[rows],
             self.recordings[rows],
             self.index[rows],
         )
 
 
-def build_dataset(recordings: Sequence[Recording], window: int, hop: int, label_share: float = WHOLE) -> Dataset:
+def build_dataset(
+    recordings: Sequence[Recording], window: int, hop: int, label_share: float = WHOLE, by: str = "subject"
+) -> Dataset:
     """Cut labelled recordings into windows.
 
     Parameters
@@ -65,6 +71,8 @@ def build_dataset(recordings: Sequence[Recording], window: int, hop: int, label_
         Samples, at 50 Hz.
     label_share : float
         Share of a window's samples that need one label.
+    by : str
+        What a window's group is: see `repstream.recordings.splits.group_of`.
 
     Raises
     ------
@@ -86,6 +94,7 @@ def build_dataset(recordings: Sequence[Recording], window: int, hop: int, label_
         sides=np.repeat(np.array([SIDE_CODES[r.side] for r, _ in parts], dtype=np.int8), counts),
         labels=np.concatenate([w.labels for _, w in parts if w.labels is not None]),
         subjects=np.repeat([r.subject for r, _ in parts], counts),
+        groups=np.repeat([group_of(r, by) for r, _ in parts], counts),
         recordings=np.repeat([r.name for r, _ in parts], counts),
         index=np.concatenate([w.index for _, w in parts]),
     )

@@ -1,13 +1,13 @@
 """How well a recipe recognises people it has never seen, and what that costs.
 
-Leave one subject out: each subject is predicted by a model trained on all others. Test windows do
+Leave one out: each subject (or session, or day) is predicted by a model trained on all others. Test windows do
 not overlap. A recording's label is the one with the highest mean probability over its windows.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 from repstream.arrays import BoolArray, FloatArray, TextArray
 from repstream.errors import RecordingError
 from repstream.features.sets import feature_set
-from repstream.recordings.recording import Recording
 from repstream.windows.share import WHOLE
 from repstream.windows.truth import TRANSITION, judged
 from training.dataset import Dataset, build_dataset, check_labels, count_windows
+from training.division import Folds
 from training.recipes import Recipe, fit
 
 
@@ -30,45 +30,49 @@ class Evaluation:
 
     Attributes
     ----------
+    recipe : Recipe
+    chosen : Folds
+        Who was predicted by a model of whom.
     labels : tuple of str
     truth, predicted : ndarrays of str, shape (n_windows,)
     probabilities : ndarray, shape (n_windows, n_labels)
     window_accuracy, recording_accuracy : float
-    per_subject : dict
-        Subject to (accuracy a window, accuracy a recording).
+    per_group : dict
+        Subject, session or day to (accuracy a window, accuracy a recording).
     confusion : ndarray of int, shape (n_labels, n_labels)
         Rows are the truth.
     cost : dict
-        Seconds to train on all subjects; µs a row at batches of 1, 16 and 256; kB pickled.
+        Seconds to train on all of them; µs a row at batches of 1, 16 and 256; kB pickled.
     """
 
     recipe: Recipe
+    chosen: Folds
     labels: tuple[str, ...]
     data: Dataset
     predicted: TextArray
     probabilities: FloatArray
     window_accuracy: float
     recording_accuracy: float
-    per_subject: dict[str, tuple[float, float]]
+    per_group: dict[str, tuple[float, float]]
     confusion: np.ndarray[Any, np.dtype[np.int64]]
     cost: dict[str, float] = field(default_factory=dict)
 
 
-def leave_one_subject_out(
+def cross_validate(
     recipe: Recipe,
-    recordings: Sequence[Recording],
+    chosen: Folds,
     window: int,
     hop: int,
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
     label_share: float = WHOLE,
 ) -> Evaluation:
-    """Predict each subject by a model of all others.
+    """Predict each fold by a model of the groups that it names.
 
     Parameters
     ----------
-    recordings : sequence of Recording
-        Labelled, of at least two subjects.
+    chosen : Folds
+        With labelled recordings.
     window, hop : int
         Samples; `hop` is that of the training windows, test windows do not overlap.
     label_share : float
@@ -77,44 +81,54 @@ def leave_one_subject_out(
     Raises
     ------
     RecordingError
-        Where a label has no window at all (see `check_labels`), there are fewer than two subjects, or one of whom no window counts (see `judged_rows`).
+        Where a label has no window at all (see `check_labels`), a fold leaves nothing or one label to train on, or has
+        windows of which none counts (see `judged_rows`).
     """
-    features = feature_set(recipe.features)
+    features, recordings = feature_set(recipe.features), chosen.recordings
     features.check_window(window)
-    train = build_dataset(recordings, window, hop, label_share)
+    train = build_dataset(recordings, window, hop, label_share, chosen.by)
     check_labels(recordings, train, window, hop, label_share, features.min_window)
-    test = build_dataset(recordings, window, window, label_share)
-    subjects = sorted(set(test.subjects.tolist()))
-    if len(subjects) < 2:
-        raise RecordingError(
-            f"leaving one subject out needs two subjects or more, these recordings are of {', '.join(subjects)}; "
-            "name whose each is with: repstream recordings convert … --subject S"
-        )
+    chosen.check()
+    test = build_dataset(recordings, window, window, label_share, chosen.by)
     progress("windows: " + ", ".join(f"{label} {n}" for label, n in count_windows(train).items()))
     labels = tuple(sorted({*train.labels.tolist(), *test.labels.tolist()}))
-    counted = np.zeros(len(test), dtype=np.bool_)
-    for subject in subjects:
-        known = set(train.labels[train.subjects != subject].tolist())
-        if len(known) < 2:
-            raise RecordingError(
-                f"without subject {subject} there is one label left; a model needs two to tell apart: "
-                "add recordings of other exercises, or of other subjects"
-            )
-        own = test.subjects == subject
-        counted[own] = judged_rows(test.labels[own], known, f"subject {subject}")
-    test = test.where(counted)
+    test = test.where(_counted_rows(chosen, train, test))
+    progress(chosen.how)
     probabilities = np.zeros((len(test), len(labels)))
     with threadpool_limits(limits=1):
-        for subject in subjects:
-            progress(f"{recipe.name}: leaving out {subject}")
-            model = fit(recipe, train.where(train.subjects != subject), seed)
-            rows = test.subjects == subject
-            columns = [labels.index(str(c)) for c in model.classes_]
+        for fold in chosen.folds:
+            rows = np.isin(test.groups, list(fold.test))
+            if not rows.any():
+                continue
+            progress(f"{recipe.name}: leaving out {fold.name}")
+            model = fit(recipe, train.where(np.isin(train.groups, list(fold.train))), seed)
+            columns = np.array([labels.index(str(c)) for c in model.classes_])
             table = features.compute(test.windows[rows], test.sides[rows])
-            probabilities[np.ix_(rows, columns)] = model.predict_proba(table)
+            probabilities[np.ix_(np.flatnonzero(rows), columns)] = model.predict_proba(table)
         progress(f"{recipe.name}: measuring cost")
         cost = _cost(recipe, train, seed)
-    return _summarise(recipe, labels, test, probabilities, cost)
+    return _summarise(recipe, chosen, labels, test, probabilities, cost)
+
+
+def _counted_rows(chosen: Folds, train: Dataset, test: Dataset) -> BoolArray:
+    """Tell which test windows the model of their fold can be held to."""
+    counted = np.zeros(len(test), dtype=np.bool_)
+    for fold in chosen.folds:
+        own = np.isin(test.groups, list(fold.test))
+        if not own.any():  # too short for a window
+            continue
+        known = set(train.labels[np.isin(train.groups, list(fold.train))].tolist())
+        if len(known) < 2:
+            raise RecordingError(
+                f"without {fold.name} there is {'one label' if known else 'no window'} left; a model needs two labels to tell "
+                f"apart: add recordings of other exercises, or of other {chosen.by}s"
+            )
+        counted[own] = judged_rows(test.labels[own], known, fold.name)
+    if not counted.any():
+        raise RecordingError(
+            f"no recording of {', '.join(f.name for f in chosen.folds)} holds a window of {test.windows.shape[2]} samples"
+        )
+    return counted
 
 
 def judged_rows(truths: TextArray, labels: Container[str], whose: str) -> BoolArray:
@@ -135,30 +149,36 @@ def judged_rows(truths: TextArray, labels: Container[str], whose: str) -> BoolAr
 
 
 def _summarise(
-    recipe: Recipe, labels: tuple[str, ...], data: Dataset, probabilities: FloatArray, cost: dict[str, float]
+    recipe: Recipe,
+    chosen: Folds,
+    labels: tuple[str, ...],
+    data: Dataset,
+    probabilities: FloatArray,
+    cost: dict[str, float],
 ) -> Evaluation:
     predicted = np.array(labels)[probabilities.argmax(axis=1)]
     right = predicted == data.labels
     recording_right: dict[str, tuple[str, bool]] = {}
     for name, rows in recording_rows(data):
         best = labels[int(probabilities[rows].mean(axis=0).argmax())]
-        recording_right[name] = (str(data.subjects[rows][0]), best == most_frequent(data.labels[rows]))
-    per_subject = {}
-    for subject in sorted(set(data.subjects.tolist())):
-        of_subject = [ok for s, ok in recording_right.values() if s == subject]
-        per_subject[subject] = (float(right[data.subjects == subject].mean()), float(np.mean(of_subject)))
+        recording_right[name] = (str(data.groups[rows][0]), best == most_frequent(data.labels[rows]))
+    per_group = {}
+    for group in sorted(set(data.groups.tolist())):
+        of_group = [ok for g, ok in recording_right.values() if g == group]
+        per_group[group] = (float(right[data.groups == group].mean()), float(np.mean(of_group)))
     confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
     for truth, answer in zip(data.labels.tolist(), predicted.tolist(), strict=True):
         confusion[labels.index(truth), labels.index(answer)] += 1
     return Evaluation(
         recipe,
+        chosen,
         labels,
         data,
         predicted,
         probabilities,
         float(right.mean()),
         float(np.mean([ok for _, ok in recording_right.values()])),
-        per_subject,
+        per_group,
         confusion,
         cost,
     )
@@ -208,7 +228,7 @@ def confusion_text(evaluation: Evaluation) -> str:
 
 
 def confusion_picture(evaluation: Evaluation, path: str) -> None:
-    """Draw the confusion matrix and the spread over subjects as a PNG."""
+    """Draw the confusion matrix and the spread over subjects, sessions or days as a PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -229,12 +249,12 @@ def confusion_picture(evaluation: Evaluation, path: str) -> None:
                 colour = "white" if share[i, j] > 0.5 else "black"
                 left.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
     left.set_title(f"{evaluation.window_accuracy:.1%} of windows right, % of each exercise")
-    subjects = list(evaluation.per_subject)
+    groups = list(evaluation.per_group)
     for offset, (which, colour) in enumerate((("windows", "#4477aa"), ("recordings", "#ccbb44"))):
-        values = [evaluation.per_subject[s][offset] for s in subjects]
-        right.barh(np.arange(len(subjects)) + 0.2 - 0.4 * offset, values, 0.38, label=which, color=colour)
-    right.set_yticks(range(len(subjects)), subjects)
-    right.set(xlim=(0, 1), xlabel="share right", title="each subject, by a model of the others")
+        values = [evaluation.per_group[g][offset] for g in groups]
+        right.barh(np.arange(len(groups)) + 0.2 - 0.4 * offset, values, 0.38, label=which, color=colour)
+    right.set_yticks(range(len(groups)), groups)
+    right.set(xlim=(0, 1), xlabel="share right", title=f"each {evaluation.chosen.by}, by a model of others")
     right.invert_yaxis()
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False)
     figure.savefig(path, dpi=110)

@@ -32,24 +32,9 @@ from repstream.recordings.recording import Recording
 from repstream.recordings.tables import write_table
 from repstream.windows.share import WHOLE
 from training.dataset import build_dataset, count_windows
-from training.evaluate import Evaluation, judged_rows, leave_one_subject_out, most_frequent, recording_rows
+from training.division import Division, leave_one_out
+from training.evaluate import Evaluation, cross_validate, judged_rows, most_frequent, recording_rows
 from training.recipes import ROTATION_SD_DEG, Recipe, fit
-
-
-def split_subjects(recordings: Sequence[Recording], subjects: Sequence[str]) -> tuple[list[Recording], list[Recording]]:
-    """Divide recordings into those of `subjects` and those of all others.
-
-    Raises
-    ------
-    SettingsError
-        For a subject that no recording is of.
-    """
-    known = {r.subject for r in recordings}
-    unknown = [s for s in subjects if s not in known]
-    if unknown:
-        raise SettingsError(f"no recording is of subject {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    chosen = [r for r in recordings if r.subject in subjects]
-    return chosen, [r for r in recordings if r.subject not in subjects]
 
 
 def without_labels(recordings: Sequence[Recording], labels: Sequence[str]) -> list[Recording]:
@@ -90,8 +75,7 @@ def next_version(name: str, models_dir: Path) -> str:
 
 def train(
     recipe: Recipe,
-    recordings: Sequence[Recording],
-    held_out: Sequence[Recording],
+    division: Division,
     name: str,
     version: str,
     models_dir: Path,
@@ -102,13 +86,13 @@ def train(
     without: Sequence[str] = (),
     label_share: float = WHOLE,
 ) -> dict[str, Any]:
-    """Train on `recordings`, test on `held_out`, write the model; return its card.
+    """Train on one part of a division, test on the other, write the model; return its card.
 
     `without` names the labels that were left out of both, for the card; `label_share` is the share of a
     window's samples that need one label.
 
-    The reference windows are the training subjects' own, without overlap, each predicted by a model
-    that had not seen its subject: so confidence and errors are those to expect of new people.
+    The reference windows are the training recordings' own, without overlap, each predicted by a model
+    that had not seen its subject (or session, or day): so confidence and errors are those to expect of new ones.
 
     Raises
     ------
@@ -118,7 +102,8 @@ def train(
     folder = models_dir / name / version
     if folder.exists():
         raise ModelError(f"{folder} already exists; choose another --version, or remove it")
-    cross = leave_one_subject_out(recipe, recordings, window, hop, seed, progress, label_share)
+    recordings, held_out = division.train, division.held_out
+    cross = cross_validate(recipe, leave_one_out(recordings, division.by), window, hop, seed, progress, label_share)
     progress("training on all of them")
     data = build_dataset(recordings, window, hop, label_share)
     with threadpool_limits(limits=1):
@@ -150,10 +135,11 @@ def train(
         "data": [_provenance(r) for r in recordings],
         "subjects": {
             "train": sorted({r.subject for r in recordings}),
-            "held_out": sorted({r.subject for r in held_out}),
+            "held_out": sorted({r.subject for r in held_out} - {r.subject for r in recordings}),
         },
+        "split": division.as_dict(),
         "without": sorted(without),
-        "scores": _scores(estimator, recipe, cross, held_out, window, label_share),
+        "scores": _scores(estimator, cross, held_out, window, label_share),
         "libraries": installed_libraries(),
         "python": platform.python_version(),
         "commit": _commit(),
@@ -182,15 +168,15 @@ def _write_reference(cross: Evaluation, path: Path) -> None:
 
 def _scores(
     estimator: Any,
-    recipe: Recipe,
     cross: Evaluation,
     held_out: Sequence[Recording],
     window: int,
     label_share: float,
 ) -> dict[str, Any]:
+    by = cross.chosen.by
     scores: dict[str, Any] = {
-        "leave_one_training_subject_out": {
-            "how": "each training subject predicted by a model of the others; windows without overlap",
+        f"leave_one_training_{by}_out": {
+            "how": f"{cross.chosen.how.replace(f'each {by}', f'each training {by}')}; windows without overlap",
             "window_accuracy": round(cross.window_accuracy, 4),
             "recording_accuracy": round(cross.recording_accuracy, 4),
             "windows": len(cross.data),
@@ -199,16 +185,17 @@ def _scores(
     if held_out:
         data = build_dataset(held_out, window, window, label_share)
         known = [str(c) for c in estimator.classes_]
-        data = data.where(judged_rows(data.labels, known, "the held-out subjects"))
-        table = feature_set(recipe.features).compute(data.windows, data.sides)
+        data = data.where(judged_rows(data.labels, known, f"the held-out {by}s"))
+        table = feature_set(cross.recipe.features).compute(data.windows, data.sides)
         probabilities = estimator.predict_proba(table)
         answers = estimator.classes_[probabilities.argmax(axis=1)]
         by_recording = [
             estimator.classes_[probabilities[rows].mean(axis=0).argmax()] == most_frequent(data.labels[rows])
             for _, rows in recording_rows(data)
         ]
-        scores["held_out_subjects"] = {
-            "how": "this very model on people it has not seen; windows without overlap",
+        unseen = "people" if by == "subject" else f"{by}s"
+        scores[f"held_out_{by}s"] = {
+            "how": f"this very model on {unseen} it has not seen; windows without overlap",
             "window_accuracy": round(float((answers == data.labels).mean()), 4),
             "recording_accuracy": round(float(np.mean(by_recording)), 4),
             "windows": len(data),
