@@ -294,6 +294,15 @@ def test_one_persons_sessions_and_days_are_held_out(tmp_path: Path) -> None:
     assert "no recording is of day '2026-12-24'" in failure("train", *files, *options, "--test-groups", "2026-12-24")
 
 
+def test_a_label_that_one_session_alone_has_is_said_as_nobody_can_learn_it_from_the_others(tmp_path: Path) -> None:
+    mine = [wearing("me", f"s{i}", seed=i, n=800) for i in range(3)]
+    labels = np.where(np.array(mine[2].labels) == "A", "A", "C")
+    files = written(tmp_path, [*mine[:2], replace(mine[2], labels=labels)])
+    said = success("evaluate", *files, "--split-by", "session", "--hop", 50, "--json").err
+    assert "C: only session s2 has any, so that no model of others can recognise it there" in said
+    assert said.count("only session") == 1
+
+
 @pytest.mark.slow
 def test_many_sessions_are_held_out_ten_folds_at_a_time_and_each_is_predicted_once(tmp_path: Path) -> None:
     files = written(tmp_path, [wearing("me", f"s{i:02}", seed=i) for i in range(23)])

@@ -7,7 +7,7 @@ not overlap. A recording's label is the one with the highest mean probability ov
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,12 @@ def cross_validate(
     labels = tuple(sorted({*train.labels.tolist(), *test.labels.tolist()}))
     test = test.where(_counted_rows(chosen, train, test))
     progress(chosen.how)
+    for fold in chosen.folds:
+        known, own = _labels_of(train, fold.train), _labels_of(test, fold.test)
+        if unlearnt := sorted(own - known):
+            progress(
+                f"{', '.join(unlearnt)}: only {fold.name} has any, so that no model of others can recognise it there"
+            )
     probabilities = np.zeros((len(test), len(labels)))
     with threadpool_limits(limits=1):
         for fold in chosen.folds:
@@ -117,7 +123,7 @@ def _counted_rows(chosen: Folds, train: Dataset, test: Dataset) -> BoolArray:
         own = np.isin(test.groups, list(fold.test))
         if not own.any():  # too short for a window
             continue
-        known = set(train.labels[np.isin(train.groups, list(fold.train))].tolist())
+        known = _labels_of(train, fold.train)
         if len(known) < 2:
             raise RecordingError(
                 f"without {fold.name} there is {'one label' if known else 'no window'} left; a model needs two labels to tell "
@@ -129,6 +135,10 @@ def _counted_rows(chosen: Folds, train: Dataset, test: Dataset) -> BoolArray:
             f"no recording of {', '.join(f.name for f in chosen.folds)} holds a window of {test.windows.shape[2]} samples"
         )
     return counted
+
+
+def _labels_of(data: Dataset, groups: Collection[str]) -> set[str]:
+    return set(data.labels[np.isin(data.groups, list(groups))].tolist())
 
 
 def judged_rows(truths: TextArray, labels: Container[str], whose: str) -> BoolArray:
