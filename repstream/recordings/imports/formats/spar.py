@@ -56,5 +56,9 @@ FORMAT = Format(
     "spar",
     claim,
     read,
-    Provenance("SPAR: shoulder physiotherapy exercises", "github.com/dmbee/seglearn", "BSD-3-Clause"),
+    Provenance(
+        "SPAR: shoulder physiotherapy exercises",
+        "github.com/dmbee/SPAR-dataset",
+        "GPL-3.0 (the part of it in seglearn: BSD-3-Clause)",
+    ),
 )
