@@ -9,30 +9,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.data import download, lock, verify
 from repstream.recordings.axes import AXES, SIDES
 from repstream.service.options import JsonOutput
 
 if TYPE_CHECKING:
-    from repstream.recordings.recording import Recording
+    from repstream.recordings.outline import Outline
 
-app = typer.Typer(help="List the available recordings; convert your own.", no_args_is_help=True)
+app = typer.Typer(
+    help="List the available recordings; download, import, convert, check and lock others.", no_args_is_help=True
+)
+app.command("download")(download)
+app.command("lock")(lock)
+app.command("verify")(verify)
 
 
-def _summary(recording: Recording) -> dict[str, object]:
+# The labels that a line of the list has room for.
+_MOST_LABELS = 4
+
+
+def _entry(outline: Outline) -> dict[str, object]:
     entry: dict[str, object] = {
-        "name": recording.name,
-        "subject": recording.subject,
-        "session": recording.session,
-        "device": recording.device,
-        "side": recording.side,
-        "source": recording.source,
-        "rate_hz": recording.rate_hz,
-        "samples": recording.n_samples,
-        "duration_s": round(recording.duration_s, 3),
-        "labels": sorted({label for _, _, label in recording.label_intervals()}),
+        "name": outline.name,
+        "subject": outline.subject,
+        "session": outline.session,
+        "device": outline.device,
+        "side": outline.side,
+        "source": outline.source,
+        "rate_hz": outline.rate_hz,
+        "samples": outline.samples,
+        "duration_s": round(outline.duration_s, 3),
+        "labels": list(outline.seconds_by_label),
+        "seconds_by_label": outline.seconds_by_label,
     }
-    if recording.path is not None:
-        entry["path"] = str(recording.path)
+    if outline.path is not None:
+        entry["path"] = str(outline.path)
     return entry
 
 
@@ -44,29 +55,38 @@ def list_recordings(
     ] = None,
     as_json: JsonOutput = False,
 ) -> None:
-    """List recordings: their names, whose they are, how long."""
+    """List recordings: their names, whose they are, how long, and how much of each label they hold."""
     from rich.console import Console
     from rich.table import Table
 
-    from repstream.recordings.catalogue import catalogue, resolve
+    from repstream.recordings.catalogue import outlines
 
-    found = [_summary(r) for r in (resolve(names) if names else catalogue())]
+    found = outlines(names or None)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps([_entry(one) for one in found], indent=1))
         return
-    table = Table("name", "subject", "side", "rate, Hz", "length, s", "labels", box=None)
-    for entry in found:
-        labels = entry["labels"]
-        assert isinstance(labels, list)
+    table = Table("name", "subject", "side", "rate, Hz", "length, s", "labels, s", box=None)
+    in_all: dict[str, float] = {}
+    for one in found:
+        for label, seconds in one.seconds_by_label.items():
+            in_all[label] = in_all.get(label, 0.0) + seconds
         table.add_row(
-            str(entry["name"]),
-            str(entry["subject"]),
-            str(entry["side"]),
-            f"{entry['rate_hz']:g}",
-            f"{entry['duration_s']:.1f}",
-            ", ".join(labels),
+            *(one.name, one.subject, one.side),
+            *(f"{one.rate_hz:g}", f"{one.duration_s:.1f}", _labels(one.seconds_by_label)),
         )
     Console().print(table)
+    hours = sum(one.duration_s for one in found) / 3600
+    subjects = len({one.subject for one in found})
+    typer.echo(f"{len(found)} recordings of {subjects} subjects, {hours:.2f} h", err=True)
+    if in_all:
+        typer.echo(f"labels, s: {', '.join(f'{label} {s:.1f}' for label, s in sorted(in_all.items()))}", err=True)
+
+
+def _labels(seconds: Mapping[str, float]) -> str:
+    """Name the labels that a recording holds most of, with how much, and how many more there are."""
+    most = sorted(seconds, key=lambda label: (-seconds[label], label))[:_MOST_LABELS]
+    named = ", ".join(f"{label} {seconds[label]:.1f}" for label in most)
+    return named + (f" and {len(seconds) - len(most)} more" if len(seconds) > len(most) else "")
 
 
 @app.command("convert")
@@ -121,6 +141,7 @@ def convert(
 
     import numpy as np
 
+    from repstream.recordings.outline import outline
     from repstream.recordings.tables import (
         ACCEL_UNITS,
         GYRO_UNITS,
@@ -148,7 +169,9 @@ def convert(
     if repairs:
         typer.echo(f"repaired: {_in_words(repairs)}", err=True)
     if as_json:
-        typer.echo(json.dumps(_summary(recording) | {"path": str(destination), "repairs": dict(repairs)}, indent=1))
+        typer.echo(
+            json.dumps(_entry(outline(recording)) | {"path": str(destination), "repairs": dict(repairs)}, indent=1)
+        )
     else:
         typer.echo(
             f"{destination}: {recording.n_samples} samples, {recording.duration_s:.1f} s at {recording.rate_hz:g} Hz, "

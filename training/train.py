@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import platform
 import subprocess
@@ -34,6 +33,7 @@ from repstream.windows.share import WHOLE
 from training.dataset import build_dataset, count_windows
 from training.division import Division, leave_one_out
 from training.evaluate import Evaluation, cross_validate, judged_rows, most_frequent, recording_rows
+from training.provenance import data_section
 from training.recipes import ROTATION_SD_DEG, Recipe, fit
 
 
@@ -103,6 +103,7 @@ def train(
     if folder.exists():
         raise ModelError(f"{folder} already exists; choose another --version, or remove it")
     recordings, held_out = division.train, division.held_out
+    described = data_section(recordings, held_out)
     cross = cross_validate(recipe, leave_one_out(recordings, division.by), window, hop, seed, progress, label_share)
     progress("training on all of them")
     data = build_dataset(recordings, window, hop, label_share)
@@ -132,7 +133,7 @@ def train(
         "units": {"accel": "g", "gyro": "deg/s", "axes": list(AXES)},
         "seed": seed,
         "augmentation": {"rotated_copies": recipe.rotated_copies, "rotation_sd_deg": ROTATION_SD_DEG},
-        "data": [_provenance(r) for r in recordings],
+        **described,
         "subjects": {
             "train": sorted({r.subject for r in recordings}),
             "held_out": sorted({r.subject for r in held_out} - {r.subject for r in recordings}),
@@ -201,18 +202,6 @@ def _scores(
             "windows": len(data),
         }
     return scores
-
-
-def _provenance(recording: Recording) -> dict[str, object]:
-    digest = hashlib.sha256(recording.times_us.tobytes() + recording.values.tobytes()).hexdigest()
-    return {
-        "name": recording.name,
-        "source": recording.source,
-        "subject": recording.subject,
-        "side": recording.side,
-        "samples": recording.n_samples,
-        "sha256": digest,
-    }
 
 
 def _commit() -> str:

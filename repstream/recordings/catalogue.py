@@ -1,17 +1,20 @@
-"""Recordings by name or path; imports spar and tables."""
+"""Recordings by name or path; imports spar, outline and tables."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from repstream.errors import RecordingError
 from repstream.recordings import spar
+from repstream.recordings.outline import Outline, outline, outline_of
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import ENDINGS, read_recording
 
 _SPAR_PREFIX = "spar/"
+_Named = TypeVar("_Named", Recording, Outline)
 
 
 def catalogue() -> list[Recording]:
@@ -50,13 +53,33 @@ def resolve(names: Sequence[str]) -> list[Recording]:
     RecordingError
         For a name that fits nothing, or two files of one device and session.
     """
-    found: list[Recording] = []
-    for name in names:
-        found += _resolve_one(name)
-    seen: dict[tuple[str, str], Recording] = {}
+    found = [place if isinstance(place, Recording) else read_recording(place) for place in _find(names)]
+    return _once(found)
+
+
+def outlines(names: Sequence[str] | None = None) -> list[Outline]:
+    """Tell what recordings are without reading their samples, where their files say so.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        As of `resolve`; None for the whole catalogue.
+
+    Raises
+    ------
+    RecordingError
+        As `resolve`.
+    """
+    places = catalogue() if names is None else _find(names)
+    return _once([outline(place) if isinstance(place, Recording) else outline_of(place) for place in places])
+
+
+def _once(found: Sequence[_Named]) -> list[_Named]:
+    """Leave out what was named twice; refuse two recordings of one device and session."""
+    seen: dict[tuple[str, str], _Named] = {}
     for recording in found:
         other = seen.setdefault((recording.device, recording.session), recording)
-        if other is not recording:
+        if other is not recording and (other.path, other.name) != (recording.path, recording.name):
             raise RecordingError(
                 f"{other.path or other.name} and {recording.path or recording.name} are both session "
                 f"{recording.session!r} of device {recording.device!r}; name each recording once, or give one "
@@ -87,15 +110,20 @@ def load_recordings(*names: str | Path) -> list[Recording]:
     return resolve([str(name) for name in names])
 
 
-def _resolve_one(name: str) -> list[Recording]:
+def _find(names: Sequence[str]) -> list[Recording | Path]:
+    """Look names up: recordings of the catalogue, and files."""
+    return [place for name in names for place in _find_one(name)]
+
+
+def _find_one(name: str) -> Sequence[Recording | Path]:
     path = Path(name)
     if path.is_dir() and not name.startswith(_SPAR_PREFIX):
         files = files_in(path)
         if not files:
             raise RecordingError(f"{name}: no {' or '.join(ENDINGS)} file in this folder")
-        return [read_recording(file) for file in files]
+        return files
     if path.suffix.lower() in ENDINGS or path.is_file():
-        return [read_recording(path)]
+        return [path]
     matches = [r for r in catalogue() if fnmatch.fnmatchcase(r.name, name)]
     if not matches:
         raise RecordingError(f"{name}: neither a file nor a recording of the catalogue; see: repstream recordings list")

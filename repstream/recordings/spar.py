@@ -24,6 +24,12 @@ from repstream.recordings.recording import Recording
 RATE_HZ = 50.0
 # The file is a pickle: it is read only if it is the one in seglearn 1.2.5, and makes arrays and nothing else.
 SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
+PROVENANCE = {
+    "source": "watch_dataset.npy of seglearn 1.2.5",
+    "sha256": SHA256,
+    "format": "spar",
+    "licence": "BSD-3-Clause",
+}
 _PICKLED = {
     ("_codecs", "encode"),
     ("numpy", "dtype"),
@@ -116,6 +122,7 @@ def recordings() -> tuple[Recording, ...]:
                 side=side,
                 source="spar",
                 labels=np.full(len(canonical), exercise),
+                provenance=PROVENANCE,
             )
         )
     return tuple(sorted(found, key=lambda r: (r.subject, r.side)))

@@ -35,7 +35,8 @@ ENDINGS = (".csv", ".parquet")
 MISSING_TEXTS = ("nan", "NaN", "NAN", "inf", "-inf", "null", "NULL", "None", "NA", "N/A")
 """What stands for a number that is not there; so does an empty cell."""
 
-_METADATA_KEY = b"repstream"
+METADATA_KEY = b"repstream"
+"""Of a Parquet file's metadata: what a recording is beside its samples, as JSON."""
 _METADATA_FIELDS = ("subject", "session", "device", "source", "rate_hz", "side", "provenance")
 # Nobody's wrist is under a median of 4 g, but gravity in m/s² is 9.8.
 _IMPLAUSIBLE_MEDIAN_G = 4.0
@@ -205,7 +206,7 @@ def _read_table(path: Path, source: SourceFormat) -> tuple[pa.Table, dict[str, o
         if path.suffix.lower() == ".parquet":
             with pq.ParquetFile(path) as parquet:
                 table = parquet.read(columns=_needed(path, parquet.schema_arrow.names, source))
-            raw = (table.schema.metadata or {}).get(_METADATA_KEY)
+            raw = (table.schema.metadata or {}).get(METADATA_KEY)
             metadata = _known_fields(json.loads(raw)) if raw else {}
         else:
             table = _read_csv(path)
@@ -413,7 +414,7 @@ def write_table(
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".parquet":
             if metadata is not None:
-                table = table.replace_schema_metadata({_METADATA_KEY: json.dumps({"v": 1, **metadata})})
+                table = table.replace_schema_metadata({METADATA_KEY: json.dumps({"v": 1, **metadata})})
             pq.write_table(table, path)
         else:
             pa.csv.write_csv(table, path, pa.csv.WriteOptions(quoting_style="needed"))
