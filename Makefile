@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 # Test files side by side: one for each of two processors.
 TESTS_AT_ONCE ?= 2
 READY := $(VENV)/.ready
+# Extras too large for .venv. Each has an environment of its own, and its tests are tests/extras/with_EXTRA.py.
+LARGE_EXTRAS := dvc
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit coverage test-compose lint types format bench dashboards docs reference env lock clean
+.PHONY: help setup demo test test-unit coverage test-extras $(LARGE_EXTRAS:%=test-extra-%) test-compose lint types format bench dashboards docs reference env lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +39,18 @@ coverage: setup ## Which lines and branches the tests run, in the processes that
 	$(BIN)/python -m coverage run -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+test-extras: $(LARGE_EXTRAS:%=test-extra-%) ## The tests of extras that are too large for .venv, each in an environment of its own
+
+$(LARGE_EXTRAS:%=test-extra-%): test-extra-%: build/extras/%/.ready
+	PATH="$(CURDIR)/build/extras/$*/bin:$$PATH" build/extras/$*/bin/python -m pytest tests/extras/with_$*.py
+
+# With the versions of the lock, where it has one.
+build/extras/%/.ready: pyproject.toml requirements.lock | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/extras/$*
+	$(BIN)/uv pip install --quiet --python build/extras/$*/bin/python --constraint requirements.lock \
+		-e '.[model,$*]' hypothesis pytest pytest-timeout
+	@touch $@
 
 test-compose: setup ## The whole stack in real containers: started, killed, scaled, taken down (about 10 minutes)
 	$(BIN)/python -m pytest tests/compose/stack.py -v -rs

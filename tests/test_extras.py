@@ -24,7 +24,7 @@ def declared() -> dict[str, str]:
     return {
         re.split(r"[\[=<>]", requirement)[0]: extra
         for extra, requirements in groups.items()
-        if extra not in ("all", "dev", "docs")
+        if extra not in ("all", "dev", "docs", "dvc")  # of which no command imports anything
         for requirement in requirements
         if (extra, requirement.partition(">")[0]) != ("matlab", "scipy")  # which the models need, too
     }
