@@ -76,7 +76,8 @@ def publishing(**files: bytes) -> Iterator[Publisher]:
             self.send_header("Content-Length", str(publisher.claimed or len(content) - first))
             self.end_headers()
             cut = publisher.cuts.pop(0) if publisher.cuts else len(content)
-            self.wfile.write(content[first : first + cut])
+            with contextlib.suppress(ConnectionError):  # who asks may go away
+                self.wfile.write(content[first : first + cut])
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:

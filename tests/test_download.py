@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shlex
 import zipfile
@@ -194,6 +196,14 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(publisher: Publi
     publisher.claimed = 10**17
     said = refused(publisher, tmp_path, known=False)
     assert re.search(r"100,000,000,000,000,000 bytes are needed and [\d,]+ are free; make room", said)
+
+
+def test_two_downloads_do_not_write_to_one_folder(publisher: Publisher, tmp_path: Path) -> None:
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert refused(publisher, tmp_path) == f"{tmp_path}: another download writes to it; wait for it to end"
+    os.close(other)
+    get(publisher, tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(publisher: Publisher, tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_the_same_data_make_the_same_manifest_wherever_they_are(data: Path, monk
     assert cli("recordings", "verify", data / "moved" / "recordings.lock.json").code == 0
 
 
+def test_the_same_exports_imported_elsewhere_are_the_same_files(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree("csv", "elsewhere/csv")
+    monkeypatch.chdir(data / "elsewhere")
+    success("recordings", "import", "csv", "--out", "recordings")
+    assert sha256_of(Path(IMPORTED)) == sha256_of(data / IMPORTED)
+
+
 @pytest.mark.usefixtures("data")
 def test_what_is_not_as_the_manifest_says_is_told_with_its_cure() -> None:
     locked()

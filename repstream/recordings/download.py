@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import json
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,29 +69,48 @@ def download(
     Raises
     ------
     RecordingError
-        Where a file cannot be had, or is not the one that its hash is of.
+        Where a file cannot be had, is not the one that its hash is of, or another download writes to the folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordingError(f"{folder}: cannot be made ({error.strerror}); choose another folder: --to DIR") from None
+    with _alone_in(folder):
+        return [_have(file, public, folder, mirror, progress) for file in public.files]
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let nobody else download into a folder meanwhile."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecordingError(f"{folder}: another download writes to it; wait for it to end") from None
+        yield
+    finally:
+        os.close(place)
+
+
+def _have(
+    file: PublicFile, public: PublicSet, folder: Path, mirror: str | None, progress: Callable[[str, int, int], None]
+) -> Downloaded:
+    """Get a file unless it is there, and record it."""
+    there = folder / file.name
     record = _read_record(folder / RECORD)
-    found = []
-    for file in public.files:
-        there = folder / file.name
-        known = file.sha256 or str(record.get(file.name, {}).get("sha256", ""))
-        one = _check_there(file, there, known) if there.is_file() else _get(file, there, known, mirror, progress)
-        if not (one.was_there and file.name in record):
-            record[file.name] = {
-                "address": one.address,
-                "sha256": one.sha256,
-                "size": one.size,
-                "hash_is": one.hash_is,
-                "fetched": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            }
-            write_json(folder / RECORD, {"v": 1, "set": public.name, "files": dict(sorted(record.items()))})
-        found.append(one)
-    return found
+    known = file.sha256 or str(record.get(file.name, {}).get("sha256", ""))
+    one = _check_there(file, there, known) if there.is_file() else _get(file, there, known, mirror, progress)
+    if not (one.was_there and file.name in record):
+        record[file.name] = {
+            "address": one.address,
+            "sha256": one.sha256,
+            "size": one.size,
+            "hash_is": one.hash_is,
+            "fetched": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        }
+        write_json(folder / RECORD, {"v": 1, "set": public.name, "files": dict(sorted(record.items()))})
+    return one
 
 
 def import_command(public: PublicSet, folder: Path) -> str:

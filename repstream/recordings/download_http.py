@@ -7,7 +7,6 @@ each cut, which does not end with 1.5 GB over a weak line.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import json
@@ -86,10 +85,6 @@ def fetch(address: str, part: Path, size: int, has_hash: bool, progress: Progres
         raise RecordingError(f"{address!r} is no address; it begins with https:// or http://")
     try:
         with part.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RecordingError(f"{part}: another download writes it; wait for it to end") from None
             transfer = _Transfer(address, part, file, size, has_hash, progress)
             try:
                 transfer.load()
