@@ -24,6 +24,8 @@ class Publisher:
         Whether it hands out parts.
     cuts : list of int
         For each of the next answers, the bytes after which the connection is cut.
+    held : threading.Event
+        While it is not set, connections that are to be cut stay open.
     statuses : list of int
         What the next answers are instead.
     claimed : int or None
@@ -36,6 +38,7 @@ class Publisher:
     tag: str = '"1"'
     ranges: bool = True
     cuts: list[int] = field(default_factory=list)
+    held: threading.Event = field(default_factory=threading.Event)
     statuses: list[int] = field(default_factory=list)
     claimed: int | None = None
     asked: list[dict[str, str]] = field(default_factory=list)
@@ -46,6 +49,7 @@ class Publisher:
 def publishing(**files: bytes) -> Iterator[Publisher]:
     """Run one on a free port of this machine."""
     publisher = Publisher(dict(files))
+    publisher.held.set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -78,6 +82,8 @@ def publishing(**files: bytes) -> Iterator[Publisher]:
             cut = publisher.cuts.pop(0) if publisher.cuts else len(content)
             with contextlib.suppress(ConnectionError):  # who asks may go away
                 self.wfile.write(content[first : first + cut])
+            if cut < len(content) - first:
+                publisher.held.wait(60)
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:
@@ -90,6 +96,7 @@ def publishing(**files: bytes) -> Iterator[Publisher]:
     try:
         yield publisher
     finally:
+        publisher.held.set()
         server.shutdown()
         thread.join()
         server.server_close()

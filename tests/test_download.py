@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from repstream.recordings.imports.formats.known import FORMATS
 from tests import exports
 from tests.exports import motion
 from tests.file_server import Publisher, publishing
-from tests.support import cli, failure, success
+from tests.support import cli, failure, soon, success
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)
@@ -101,6 +103,25 @@ def test_a_run_that_gave_up_is_gone_on_with_by_the_next(publisher: Publisher, tm
     get(publisher, tmp_path, known=known)
     assert [one.get("Range") for one in publisher.asked] == ["bytes=400000-"]
     assert (tmp_path / "data").read_bytes() == CONTENT
+
+
+@pytest.mark.slow
+def test_a_download_that_is_killed_is_gone_on_with(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.files, publisher.cuts = {"A_DeviceMotion_data.zip": CONTENT}, [400_000]
+    publisher.held.clear()
+    line = ["recordings", "download", "motionsense", "--to", str(tmp_path), "--from", publisher.address]
+    part = tmp_path / "A_DeviceMotion_data.zip.part"
+    with subprocess.Popen([sys.executable, "-m", "cli", *line], stderr=subprocess.DEVNULL) as running:
+        soon(lambda: part.exists() and part.stat().st_size > 300_000, "some of the file is on disk")
+        running.kill()
+    n = part.stat().st_size
+    publisher.asked.clear()
+    outcome = success(*line)
+    assert [one.get("Range") for one in publisher.asked] == [f"bytes={n}-"]
+    assert (tmp_path / "A_DeviceMotion_data.zip").read_bytes() == CONTENT
+    assert f"SHA-256 {sha256(CONTENT)} (not published: later downloads are held to this one)" in outcome.out
+    assert "A_DeviceMotion_data.zip: 1.0 of 1.0 MB (100%)" in outcome.err
+    assert names(tmp_path) == {"A_DeviceMotion_data.zip", RECORD}
 
 
 def test_a_server_that_hands_out_no_parts_is_asked_for_all_again(publisher: Publisher, tmp_path: Path) -> None:
