@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +45,15 @@ class Motion:
         return self.gravity + self.user
 
 
-def motion(seconds: float = 12.0, rate_hz: float = 50.0) -> Motion:
-    """Make one, the same each time."""
+def motion(
+    seconds: float = 12.0,
+    rate_hz: float = 50.0,
+    turns: tuple[float, float, float] = (40.0, 25.0, 10.0),
+    rates: tuple[float, float, float] = (2.1, 1.3, 0.7),
+) -> Motion:
+    """Make one, the same each time; `turns` in °/s, as fast as `rates` in rad/s."""
     t = np.arange(round(seconds * rate_hz)) / rate_hz
-    steps = np.array([40.0, 25.0, 10.0]) * np.cos(np.outer(t, [2.1, 1.3, 0.7])) * np.pi / 180
+    steps = np.array(turns) * np.cos(np.outer(t, rates)) * np.pi / 180
     turned = Rotation.from_euler("xyz", [20.0, -30.0, 10.0], degrees=True)
     quaternions = np.empty((len(t), 4))
     for i, step in enumerate(steps):
@@ -76,7 +82,13 @@ def _number(value: object, decimal: str) -> str:
 
 
 def sensor_logger_phone(
-    folder: Path, m: Motion, *, ios: bool, standardised: bool = False, metadata: bool = True
+    folder: Path,
+    m: Motion,
+    *,
+    ios: bool,
+    standardised: bool = False,
+    metadata: bool = True,
+    device: str = "Anna's phone",
 ) -> Path:
     """Phone: acceleration without gravity, gravity apart; columns in z, y, x; on Android the total, too."""
     sign = -1.0 if ios and not standardised else 1.0
@@ -92,7 +104,7 @@ def sensor_logger_phone(
     table(folder / "Magnetometer.csv", "time,seconds_elapsed,z,y,x", ns, s, *np.ones((3, len(s))))
     if metadata:
         platform = "ios" if ios else "android"
-        row = f"1,{platform},{'true' if standardised else 'false'},Anna's phone"
+        row = f"1,{platform},{'true' if standardised else 'false'},{device}"
         (folder / "Metadata.csv").write_text(f"version,platform,standardisation,device name\n{row}\n")
     return folder
 
@@ -117,6 +129,27 @@ def sensor_logger_json(path: Path, m: Motion) -> Path:
             entries.append(dict(entry))
     path.write_text(json.dumps(entries))
     return path
+
+
+def gym(folder: Path) -> Path:
+    """Three people, three exercises, two sets of each: the app's archives in folders named PERSON/EXERCISE."""
+    exercises = {
+        "biceps curl": ((110.0, 5.0, 10.0), (3.1, 1.0, 1.0)),
+        "lateral raise": ((5.0, 90.0, 20.0), (1.0, 2.2, 1.0)),
+        "external rotation": ((10.0, 15.0, 120.0), (1.0, 1.0, 4.4)),
+    }
+    minute = 0
+    for pace, person in ((0.9, "anna"), (1.0, "ben"), (1.15, "carla")):
+        for exercise, (turns, rates) in exercises.items():
+            for effort in (0.95, 1.1):
+                m = motion(20.0, 50.0, tuple(t * effort for t in turns), tuple(r * pace for r in rates))  # type: ignore[arg-type]
+                made = sensor_logger_phone(folder / "made", m, ios=False, device=f"{person}'s phone")
+                target = folder / person / exercise / f"2025-10-15_18-{minute:02}-11"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.make_archive(str(target), "zip", made)
+                shutil.rmtree(made)
+                minute += 2
+    return folder
 
 
 def phyphox(folder: Path, m: Motion, delimiter: str = ",", decimal: str = ".") -> Path:

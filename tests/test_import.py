@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from repstream.arrays import FloatArray
 from repstream.recordings.imports import importer
 from repstream.recordings.quality import examine
 from repstream.recordings.recording import Recording
@@ -297,6 +299,65 @@ def test_strict_refuses_what_it_would_repair(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
+def moments(seconds: FloatArray, zone: str = "", day: str = "2025-10-26T02:30:00") -> list[str]:
+    """Times in ISO 8601 from a moment on."""
+    return [f"{t}{zone}" for t in (np.datetime64(day, "ns") + np.rint(seconds * 1e9).astype("timedelta64[ns]"))]
+
+
+def rewritten(path: Path, change: Callable[[str], str], encoding: str = "utf-8") -> None:
+    path.write_bytes(change(watch_table(path).read_text(encoding="utf-8")).encode(encoding))
+
+
+def in_german(path: Path) -> None:
+    names = ["Zeit (s)", *(f"Beschleunigung {a} (m/s²)" for a in "xyz"), *(f"Drehrate {a} (°/s)" for a in "xyz")]
+    columns = [M.t, *(G * M.accel).T, *np.degrees(M.gyro).T]
+    table(path, ";".join(names), *columns, delimiter=";", decimal=",")
+
+
+def in_units_of_their_own(path: Path) -> None:
+    names = ["t[ms]", *(f"acc_{a}_[mg]" for a in "xyz"), *(f"gyr_{a}_[mdps]" for a in "xyz")]
+    table(path, ",".join(names), 20 * np.arange(len(M.t)), *(1e3 * M.accel).T, *(1e3 * np.degrees(M.gyro)).T)
+
+
+def with_its_header_again(path: Path) -> None:
+    header, *rows = watch_table(path).read_text().splitlines()
+    path.write_text("\n".join([header, *rows[:200], header, *rows[200:], header]) + "\n")
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "a mark of byte order": lambda p: rewritten(p, lambda text: "\ufeff" + text),
+    "UTF-16": lambda p: rewritten(p, lambda text: text, "utf-16"),
+    "UTF-16, tabs": lambda p: rewritten(p, lambda text: text.replace(",", "\t"), "utf-16"),
+    "Windows' ends of lines": lambda p: rewritten(p, lambda text: text.replace("\n", "\r\n")),
+    "quoted cells": lambda p: rewritten(p, lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text)),
+    "decimal commas": lambda p: rewritten(p, lambda text: text.replace(",", ";").replace(".", ",")),
+    "German": in_german,
+    "units in brackets": in_units_of_their_own,
+    "Latin-1": lambda p: rewritten(p, lambda text: text.replace("acc_", "acc °_"), "latin-1"),
+    "µs since 1970": lambda p: watch_table(p, timestamp=EPOCH_NS // 1_000 + np.rint(M.t * 1e6).astype(int)),
+    "ns since 1970": lambda p: watch_table(p, timestamp=EPOCH_NS + np.rint(M.t * 1e9).astype(int)),
+    "s since 1970": lambda p: watch_table(p, timestamp=1.76e9 + M.t),
+    "moments in UTC": lambda p: watch_table(p, timestamp=moments(M.t, "Z")),
+    "moments of a zone": lambda p: watch_table(p, timestamp=moments(M.t, "+02:00")),
+    "moments of no zone": lambda p: watch_table(p, timestamp=moments(M.t)),
+    "moments with a blank": lambda p: watch_table(p, timestamp=[t.replace("T", " ")[:23] for t in moments(M.t)]),
+    "times of day": lambda p: watch_table(p, timestamp=[t[11:23] for t in moments(M.t)]),
+    "times past midnight": lambda p: watch_table(p, time=[t[11:23] for t in moments(M.t, day="2025-10-26T23:59:55")]),
+    "whole seconds of a day": lambda p: watch_table(p, timestamp=[t[11:19] for t in moments(M.t)]),
+    "its header again": with_its_header_again,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ODD)
+def test_odd_tables_come_in_as_what_they_are(tmp_path: Path, what: str) -> None:
+    ODD[what](tmp_path / "a.csv")
+    entry, recording = one(tmp_path / "a.csv", out=tmp_path / "out")
+    assert entry["rate_hz"] == 50.0
+    assert recording.n_samples == len(M.t)
+    assert_same_movement(recording)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda p: p.write_text(""), "the file is empty"),
     "text in a cell": (
@@ -309,7 +370,15 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "less than one window",
     ),
     "no table": (lambda p: p.write_bytes(bytes(range(256)) * 10), "not text"),
-    "UTF-16": (lambda p: p.write_bytes("time,ax\n1,2\n".encode("utf-16")), "UTF-16"),
+    "a date of no kind": (lambda p: watch_table(p, timestamp=["15/10/2025 18:02:11.5"] * len(M.t)), "ISO 8601"),
+    "summer time ends": (
+        lambda p: watch_table(p, timestamp=moments(np.where(M.t < 6, 0, -3600) + M.t)),
+        "row 301: the clock goes back by 3,600.0 s",
+    ),
+    "two recordings in one": (
+        lambda p: watch_table(p, timestamp=np.rint(1e3 * (M.t % 6)).astype(int)),
+        "row 301: the clock goes back by 6.0 s",
+    ),
     "no acceleration": (lambda p: table(p, "time,gx,gy,gz", M.t, *M.gyro.T), "no acceleration found"),
     "no clock": (lambda p: table(p, "ax,ay,az,gx,gy,gz", *M.accel.T, *M.gyro.T), "no column of times found"),
 }
@@ -341,6 +410,77 @@ def test_zips_are_looked_into_and_bombs_are_not_unpacked(tmp_path: Path) -> None
     assert_same_movement(recording, near=0.05)
     (entry,) = imported(tmp_path / "bomb.zip", out=tmp_path / "out", code=1)
     assert "and is not read" in entry["error"]
+
+
+def packed(path: Path, files: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path.read_bytes()
+
+
+def locked(path: Path) -> None:
+    """A member that says that it is locked with a password."""
+    content = bytearray(packed(path, {"a.csv": b"time,ax\n"}))
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + place] |= 1
+    path.write_bytes(content)
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(packed(path, {"a.csv": watch_table(path).read_bytes()}))
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+BAD_ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (lambda p: packed(p, {}), "the archive is empty"),
+    "no zip": (lambda p: p.write_bytes(b"PK nothing"), "not a readable zip archive"),
+    "cut off": (lambda p: p.write_bytes(packed(p, {"a.csv": b"x" * 1_000})[:-40]), "not a readable zip archive"),
+    "locked": (locked, "locked with a password; pack it again without one"),
+    "too deep": (
+        lambda p: packed(p, {"1.zip": packed(p, {"2.zip": packed(p, {"3.zip": b"PK"})})}),
+        "too many archives in archives",
+    ),
+    "a broken one within": (lambda p: packed(p, {"1.zip": b"PK"}), "bad.zip!1.zip: not a readable zip archive"),
+    "damaged": (damaged, "bad.zip!a.csv: cannot be read"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", BAD_ARCHIVES)
+def test_an_archive_that_cannot_be_read_costs_only_itself(tmp_path: Path, what: str) -> None:
+    make, reason = BAD_ARCHIVES[what]
+    (tmp_path / "in").mkdir()
+    make(tmp_path / "in" / "bad.zip")
+    watch_table(tmp_path / "in" / "good.csv")
+    found = imported(tmp_path / "in", out=tmp_path / "out", code=1)
+    assert [e["ok"] for e in found if "good.csv" in e["source"]] == [True]
+    assert reason in " ".join(e["error"] for e in found if not e["ok"])
+
+
+def test_archives_in_an_archive_are_looked_into_and_a_mac_s_notes_are_not(tmp_path: Path) -> None:
+    walks = {}
+    for name, seconds in (("monday", 12.0), ("tuesday", 9.0)):
+        folder = exports.sensor_logger_phone(tmp_path / name, motion(seconds), ios=False)
+        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        walks[f"ann/{name}.zip"] = packed(tmp_path / "x.zip", files)
+    notes = {"__MACOSX/ann/._monday.zip": b"PK", "ann/.DS_Store": b"x"}
+    packed(tmp_path / "all.zip", walks | notes)
+    found = imported(tmp_path / "all.zip", out=tmp_path / "out")
+    assert [(e["session"], e["seconds"]) for e in found] == [("monday", 11.96), ("tuesday", 8.96)]
+    assert "all.zip!ann/monday.zip!" in found[0]["source"]
+
+
+def test_folders_tell_person_and_label_of_an_app_s_exports(tmp_path: Path) -> None:
+    exports.sensor_logger_phone(tmp_path / "in" / "ann" / "biceps curl" / "1", M, ios=False)
+    watch_table(tmp_path / "in" / "bob" / "row" / "2.csv")
+    exports.sensor_logger_phone(tmp_path / "in" / "stray", motion(9.0), ios=False)
+    (tmp_path / "map.toml").write_text("pattern = '^(?P<subject>[^/]+)/(?P<label>[^/]+)/'\n")
+    found = imported(tmp_path / "in", "--map", tmp_path / "map.toml", out=tmp_path / "out", code=1)
+    assert [(e["subject"], e["labels"]) for e in found if e["ok"]] == [("ann", ["biceps curl"]), ("bob", ["row"])]
+    (failed,) = [e["error"] for e in found if not e["ok"]]
+    assert "does not fit the mapping's pattern" in failed
 
 
 def test_an_import_does_what_is_new_and_says_what_was_there(tmp_path: Path) -> None:
@@ -389,6 +529,9 @@ def test_a_mapping_file_names_columns_signs_and_what_names_say(tmp_path: Path) -
         ("rate_hz = -1", "rate_hz must be"),
         ('[values]\nside = "top"', "values.side is 'top'"),
         ('[flip]\naccel = ["w"]', "flip.accel must list"),
+        ('[values]\nsubject = "{"', "groups of the pattern are written {group}"),
+        ("pattern = 1", "Expected `str`, got `int` - at `$.pattern`"),
+        ("[labels]\na = 1", "Expected `str`, got `int`"),
         ("a = [", "not a readable mapping file"),
     ],
 )

@@ -15,11 +15,20 @@ from repstream.recordings.imports.units import RAD_BELOW
 _G_BELOW = 4.0
 
 _SENSORS = (
-    ("accel", ("acceleration", "accelerometer", "accel", "acc", "a")),
-    ("gyro", ("gyroscope", "gyro", "gyr", "angular", "rotation", "rotationrate", "omega", "w", "g")),
+    ("accel", ("acceleration", "accelerometer", "accel", "acc", "beschleunigung", "beschl", "a")),
+    (
+        "gyro",
+        (
+            *("gyroscope", "gyro", "gyr", "angular", "rotation", "rotationrate", "omega"),
+            *("drehrate", "winkelgeschwindigkeit", "gyroskop", "w", "g"),
+        ),
+    ),
 )
-_TIMES = ("time", "timestamp", "seconds", "elapsed", "epoch", "ts", "t", "datetime", "date", "ms", "ns", "us")
-_LABELS = ("label", "exercise", "activity", "class", "movement", "target")
+_TIMES = (
+    *("time", "timestamp", "seconds", "elapsed", "epoch", "ts", "t", "datetime", "date", "ms", "ns", "us"),
+    *("zeit", "zeitstempel", "uhrzeit", "temps", "tiempo", "tempo", "tijd"),
+)
+_LABELS = ("label", "exercise", "activity", "class", "movement", "target", "uebung", "bewegung")
 
 
 def guess_columns(names: Sequence[str]) -> dict[str, str]:
@@ -81,7 +90,8 @@ def _words(name: str) -> list[str]:
     """Cut a column's name into words, without the unit in brackets: "accelX (m/s2)" to accel, x."""
     bare = re.sub(r"[(\[].*?[)\]]", " ", name)
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", bare)
-    return [w for w in re.split(r"[^a-z]+", apart.lower()) if w]
+    plain = apart.lower().replace("ü", "ue")
+    return [w for w in re.split(r"[^a-z]+", plain) if w]
 
 
 def guess_units(columns: Mapping[str, str], values: Mapping[str, FloatArray]) -> dict[str, str]:

@@ -123,7 +123,7 @@ def read_recording(
         values[:, i] = _numbers(table, path, source.columns.get(axis, axis), mend) * factor
     labels = _labels(table, path, source, mend)
     if repairs is not None:
-        time_s, values, labels = _mended(time_s, values, labels, repairs)
+        time_s, values, labels = _mended(time_s, values, labels, repairs, path)
         if not len(time_s):
             raise RecordingError(f"{path}: no row has numbers of all six axes")
     check_clock(time_s, str(path))
@@ -174,13 +174,13 @@ def _texts(given: object) -> dict[str, str]:
 
 
 def _mended(
-    time_s: FloatArray, values: FloatArray, labels: TextArray | None, repairs: Counter[str]
+    time_s: FloatArray, values: FloatArray, labels: TextArray | None, repairs: Counter[str], path: Path
 ) -> tuple[FloatArray, FloatArray, TextArray | None]:
     known = np.isfinite(time_s)
     time_ns = np.where(known, np.rint(np.where(known, time_s, 0.0) * 1e9), 0.0).astype(np.int64)
     time_ns[~known] = MISSING_NS
     before = dict(repairs)
-    cleaned, labels = clean(Stream(time_ns, values), labels, repairs)
+    cleaned, labels = clean(Stream(time_ns, values), labels, repairs, path)
     if labels is not None and (labels == "").any():
         repairs["labels_filled"] += int((labels == "").sum())
         labels = np.where(labels == "", UNLABELLED, labels)

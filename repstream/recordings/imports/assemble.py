@@ -117,15 +117,15 @@ def _one_clock(raw: RawSession, repairs: Counter[str]) -> tuple[Stream, Stream, 
         raise RecordingError(f"{where}: there are no rows of the {empty}; record something, or leave the file out")
     if raw.gyro.time_ns is raw.accel.time_ns:  # one table
         table = Stream(raw.accel.time_ns, np.hstack([raw.accel.values, raw.gyro.values]))
-        table, labels = clean(table, raw.labels, repairs)
+        table, labels = clean(table, raw.labels, repairs, where)
         accel = Stream(table.time_ns, table.values[:, :3], raw.accel.unit)
         gyro = Stream(table.time_ns, table.values[:, 3:], raw.gyro.unit)
     else:
-        accel, labels = clean(raw.accel, raw.labels, repairs)
-        gyro, _ = clean(raw.gyro, None, repairs)
+        accel, labels = clean(raw.accel, raw.labels, repairs, where)
+        gyro, _ = clean(raw.gyro, None, repairs, where)
         gyro, accel, labels = _on_one_clock(gyro, accel, labels, repairs, "gyroscope", where)
     if raw.gravity is not None:
-        gravity, _ = clean(raw.gravity, None, repairs)
+        gravity, _ = clean(raw.gravity, None, repairs, where)
         if accel.unit != gravity.unit and accel.unit and gravity.unit:
             scale = units.ACCEL_SCALE[gravity.unit] / units.ACCEL_SCALE[accel.unit]
             gravity = Stream(gravity.time_ns, gravity.values * scale, accel.unit)

@@ -25,14 +25,14 @@ import numpy as np
 
 from repstream import __version__
 from repstream.errors import RecordingError
-from repstream.recordings.axes import Side
+from repstream.recordings.axes import Side, known_side
 from repstream.recordings.imports.assemble import Assembled, assemble
 from repstream.recordings.imports.formats import csv_table
 from repstream.recordings.imports.formats.known import FORMATS
 from repstream.recordings.imports.job import Job
 from repstream.recordings.imports.mapping import Mapping
 from repstream.recordings.imports.raw import RawSession
-from repstream.recordings.imports.tree import File, files_below
+from repstream.recordings.imports.tree import File, tree_of
 from repstream.recordings.tables import write_recording
 
 LEDGER = "import.json"
@@ -114,12 +114,14 @@ def plan(sources: Sequence[Path], options: ImportOptions) -> tuple[list[Job], li
     failed: list[Outcome] = []
     for source in sources:
         try:
-            left = files_below(source)
+            tree = tree_of(source)
         except RecordingError as error:
             failed.append(Outcome(str(source), ok=False, format=options.format, error=str(error)))
             continue
+        left = tree.files
+        failed += [Outcome(where, ok=False, format=options.format, error=str(e)) for where, e in tree.failed.items()]
         names = FORMATS if options.format == "auto" else (options.format,)
-        if options.mapping is not None and options.format == "auto":
+        if options.mapping is not None and options.mapping.is_of_tables() and options.format == "auto":
             names = ("csv",)
         for name in names:
             try:
@@ -127,7 +129,7 @@ def plan(sources: Sequence[Path], options: ImportOptions) -> tuple[list[Job], li
             except RecordingError as error:
                 failed.append(Outcome(str(source), ok=False, format=name, error=str(error)))
                 continue
-            if name == "csv" and options.mapping is not None and options.mapping.pattern:
+            if name == "csv" and options.mapping is not None:  # what else lies about is no recording
                 claimed = [job for job in claimed if options.mapping.fill(job.files[0].relative) is not None]
             jobs += claimed
             taken = {f for job in claimed for f in job.files}
@@ -267,13 +269,35 @@ def import_job(job: Job, sha256: str, options: ImportOptions) -> list[Outcome]:
     options : ImportOptions
     """
     outcomes: list[Outcome] = []
+    mapping = options.mapping or Mapping()
+    values = mapping.fill(place := job.files[0].relative)
+    if values is None:
+        error = f"{job.source}: its place {place!r} does not fit the mapping's pattern; move it, or change the pattern"
+        return [Outcome(job.source, ok=False, format=job.format, error=error)]
     try:
-        sessions = csv_table.read(job, options.mapping) if job.format == "csv" else FORMATS[job.format].read(job)
+        sessions = csv_table.read(job, mapping) if job.format == "csv" else FORMATS[job.format].read(job)
         for raw in sessions:
-            outcomes.append(_import(raw, job, sha256, options))  # noqa: PERF401  (those before an error count)
-    except RecordingError as error:
-        outcomes.append(Outcome(job.source, ok=False, format=job.format, error=str(error)))
+            _name(raw, values, mapping.labels)
+            outcomes.append(_import(raw, job, sha256, options))
+    except RecordingError as refused:
+        outcomes.append(Outcome(job.source, ok=False, format=job.format, error=str(refused)))
     return outcomes
+
+
+def _name(raw: RawSession, values: dict[str, str], labels: dict[str, str]) -> None:
+    """Put in what a mapping says of a recording; a label of all of it only where its samples have none."""
+    raw.subject = values.get("subject") or raw.subject
+    if session := values.get("session"):
+        raw.device = session if raw.device == raw.session else raw.device
+        raw.session = session
+    raw.device = values.get("device") or raw.device
+    side = values.get("side", "").lower()
+    raw.side = known_side({"l": "left", "r": "right"}.get(side, side)) if side else raw.side
+    if values.get("label") and raw.labels is None and not raw.intervals:
+        raw.labels = np.full(len(raw.accel.time_ns), values["label"])
+    if labels and raw.labels is not None:
+        raw.labels = np.array([labels.get(str(label), str(label)) for label in raw.labels])
+    raw.intervals = [(start, end, labels.get(label, label)) for start, end, label in raw.intervals]
 
 
 def _import(raw: RawSession, job: Job, sha256: str, options: ImportOptions) -> Outcome:

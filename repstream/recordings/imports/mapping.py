@@ -1,4 +1,6 @@
-r"""A mapping file: how somebody's tables are to be read, in TOML.
+r"""A mapping file: how somebody's tables are to be read, and what names of folders and files say, in TOML.
+
+Without ``rate_hz``, ``columns``, ``units`` and ``flip`` it is for apps' exports, too.
 
 ::
 
@@ -36,6 +38,8 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from repstream.errors import RecordingError
 from repstream.recordings.axes import SIDES
@@ -79,6 +83,11 @@ class Mapping:
     values: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
+    def is_of_tables(self) -> bool:
+        """Whether it says how tables are read, and not only what names of folders and files say."""
+        said = (self.rate_hz, self.delimiter, self.skip_rows, self.columns, self.units, self.flip)
+        return any(map(bool, said))
+
     def fill(self, relative: str) -> dict[str, str] | None:
         """Return the values for a file by its place; None where the pattern does not fit."""
         match = re.search(self.pattern, relative) if self.pattern else None
@@ -103,7 +112,10 @@ def load_mapping(path: Path) -> Mapping:
         raise RecordingError(f"{path}: not a readable mapping file ({error})") from None
     if unknown := sorted(set(loaded) - set(_TOP)):
         raise RecordingError(f"{path}: unknown {', '.join(unknown)}; a mapping file has {', '.join(_TOP)}")
-    mapping = Mapping(**loaded)
+    try:
+        mapping = msgspec.convert(loaded, Mapping)
+    except msgspec.ValidationError as error:
+        raise RecordingError(f"{path}: {error}") from None
     _check(mapping, path)
     return mapping
 
@@ -138,6 +150,10 @@ def _check(mapping: Mapping, path: Path) -> None:
             raise wrong(
                 f"values.{name}: the pattern has no group {missing[0]!r}; it has {', '.join(sorted(groups)) or 'none'}"
             )
+        try:
+            text.format_map(dict.fromkeys(groups, ""))
+        except (ValueError, LookupError, AttributeError) as error:
+            raise wrong(f"values.{name} is {text!r}; groups of the pattern are written {{group}} ({error})") from None
     if mapping.values.get("side", "unknown") not in SIDES and "{" not in mapping.values["side"]:
         raise wrong(f"values.side is {mapping.values['side']!r}; it is one of {', '.join(SIDES)}")
     if mapping.rate_hz is not None and not (isinstance(mapping.rate_hz, int | float) and mapping.rate_hz > 0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import re
 from dataclasses import dataclass
 
@@ -18,6 +20,10 @@ from repstream.recordings.imports.tree import File
 TIME_SCALE_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 _NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "NA", "N/A", "-", "--"]
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+_OF_DAY = re.compile(r"^\s*(?P<h>\d{1,2}):(?P<m>\d\d):(?P<s>\d\d(?:\.\d+)?)\s*$")
+_NUMBER = re.compile(r"^\s*[-+]?(\d|\.\d)[\d.eE+-]*\s*$")
+_DAY_NS = 86_400 * 1_000_000_000
 _DECIMAL_COMMA = re.compile(rb'^"?-?\d+,\d+(?:[eE][-+]?\d+)?"?$')
 
 
@@ -100,20 +106,40 @@ class Table:
         column = self.columns[name]
         if pa.types.is_timestamp(column.type):
             return self._whole(pc.cast(column, pa.timestamp("ns")), 1)
+        if pa.types.is_time(column.type):
+            return _whole_days(self._whole(pc.cast(column, pa.time64("ns")), 1))
         if pa.types.is_integer(column.type):
             return self._whole(column, TIME_SCALE_NS[unit or self._unit_of(name, self.numbers(name))])
-        if pa.types.is_string(column.type) and _is_moment(column):
-            try:
-                parsed = pc.cast(pc.replace_substring(column, " ", "T", max_replacements=1), pa.timestamp("ns"))
-            except pa.ArrowInvalid as error:
-                raise RecordingError(f"{self.file}: column {name!r}: not a time in ISO 8601 ({error})") from None
-            return self._whole(parsed, 1)
+        if pa.types.is_string(column.type) and (parsed := self._of_text(name, column)) is not None:
+            return parsed
         numbers = self.numbers(name)
         scale = TIME_SCALE_NS[unit or self._unit_of(name, numbers)]
         known = np.isfinite(numbers)
         time_ns = np.full(len(numbers), MISSING_NS)
         time_ns[known] = np.rint(numbers[known] * scale).astype(np.int64)
         return time_ns
+
+    def _of_text(self, name: str, column: pa.ChunkedArray) -> IntArray | None:
+        """Moments in ISO 8601, or times of day; None where they are something else."""
+        first = next((c for c in column.slice(0, 100).to_pylist() if c), "")
+        if _MOMENT.match(first):
+            try:
+                parsed = pc.cast(pc.replace_substring(column, " ", "T", max_replacements=1), pa.timestamp("ns"))
+            except pa.ArrowInvalid as error:
+                raise RecordingError(f"{self.file}: column {name!r}: not a time in ISO 8601 ({error})") from None
+            return self._whole(parsed, 1)
+        if _OF_DAY.match(first):
+            parts = pc.extract_regex(column, _OF_DAY.pattern)
+            hours, minutes, seconds = (pc.cast(pc.struct_field(parts, i), pa.float64()) for i in range(3))
+            since = pc.add(pc.add(pc.multiply(hours, 3600.0), pc.multiply(minutes, 60.0)), seconds)
+            whole = pc.cast(pc.round(pc.multiply(since, 1e9)), pa.int64())
+            return _whole_days(self._whole(whole, 1))
+        if not _NUMBER.match(first):
+            raise RecordingError(
+                f"{self.file}: column {name!r}: found {first[:40]!r} where a time is needed; write times in ISO 8601 "
+                "(2025-10-15T18:02:11.250Z), as times of day (18:02:11.250) or as numbers"
+            )
+        return None
 
     @staticmethod
     def _whole(column: pa.ChunkedArray, scale: int) -> IntArray:
@@ -135,9 +161,14 @@ class Table:
         )
 
 
-def _is_moment(column: pa.ChunkedArray) -> bool:
-    first = next((c for c in column.slice(0, 100).to_pylist() if c), "")
-    return re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", first) is not None
+def _whole_days(time_ns: IntArray) -> IntArray:
+    """Let times of day go on after midnight."""
+    known = time_ns != MISSING_NS
+    times = time_ns[known]
+    midnights = np.concatenate([[0], np.cumsum(np.diff(times) < -_DAY_NS // 2)]) if len(times) else times
+    going_on = time_ns.copy()
+    going_on[known] = times + midnights * _DAY_NS
+    return going_on
 
 
 def read_table(
@@ -163,19 +194,13 @@ def read_table(
     head = file.head(64 * 1024)
     if not head:
         raise RecordingError(f"{file}: the file is empty; record something, or leave it out")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise RecordingError(f"{file}: text in UTF-16; save it in UTF-8")
+    head, encoding = _in_utf8(head)
     if b"\x00" in head:
         raise RecordingError(f"{file}: not text; is it really a table?")
     if delimiter == " ":
         return _read_blanks(file, names or [])
     delimiter = delimiter or _delimiter(head, skip_rows)
     comma = delimiter != "," and _has_decimal_comma(head, delimiter, skip_rows)
-    encoding = "utf-8"
-    try:
-        head[: head.rfind(b"\n") + 1 or None].decode("utf-8")
-    except UnicodeDecodeError:
-        encoding = "latin-1"
     try:
         with file.open() as data:
             table = pyarrow.csv.read_csv(
@@ -188,6 +213,8 @@ def read_table(
                     null_values=_NULLS, strings_can_be_null=True, decimal_point="," if comma else "."
                 ),
             )
+    except MemoryError:  # pyarrow's is one of its exceptions, too
+        raise
     except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RecordingError(f"{file}: not a readable table ({reason}); check that the file is complete") from None
@@ -202,9 +229,27 @@ def read_table(
 
 def header_of(file: File) -> list[str]:
     """Return the names in a table's first line, without reading the rest."""
-    line = file.head(64 * 1024).partition(b"\n")[0].decode("utf-8", "replace").strip("\ufeff\r ")
-    delimiter = _delimiter(line.encode(), 0)
-    return [cell.strip().strip('"').strip() for cell in line.split(delimiter)]
+    return next(iter(rows_of(file, 1)), [])
+
+
+def rows_of(file: File, most: int) -> list[list[str]]:
+    """Return a table's first lines as cells, the header among them, without reading the rest."""
+    head, _ = _in_utf8(file.head(64 * 1024))
+    whole = head[: head.rfind(b"\n") + 1] or head
+    lines = whole.decode("utf-8", "replace").splitlines()[:most]
+    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=_delimiter(head, 0))]
+
+
+def _in_utf8(head: bytes) -> tuple[bytes, str]:
+    """A file's beginning in UTF-8 without a mark of its order, and the encoding that it is in."""
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return head.decode("utf-16", "ignore").encode(), "utf-16"
+    head = head.removeprefix(codecs.BOM_UTF8)
+    try:
+        head[: head.rfind(b"\n") + 1 or None].decode("utf-8")
+    except UnicodeDecodeError:
+        return head.decode("latin-1").encode(), "latin-1"
+    return head, "utf-8"
 
 
 def _delimiter(head: bytes, skip_rows: int) -> str:

@@ -12,7 +12,8 @@ from repstream.recordings.imports.raw import RawSession, Stream
 from repstream.recordings.imports.text_table import header_of, read_table
 from repstream.recordings.imports.tree import File
 
-_TIME = re.compile(r"^time \((?P<unit>s|ms)\)$", re.IGNORECASE)
+# In the phone's language.
+_TIME = re.compile(r"^[^\W\d]+ \((?P<unit>s|ms)\)$", re.IGNORECASE)
 _AXIS = re.compile(r"^(?:.*\b)?(?P<axis>[xyz]) \((?P<unit>m/s\^2|m/s²|rad/s|g|deg/s|°/s)\)$", re.IGNORECASE)
 _UNITS = {"m/s^2": "m/s2", "m/s²": "m/s2", "g": "g", "rad/s": "rad/s", "deg/s": "deg/s", "°/s": "deg/s"}
 _ACCEL, _GYRO = "accel", "gyro"

@@ -6,6 +6,8 @@ are named as the exercise_prediction project does: ``fileID<f>_subjID<s>_dataID<
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,26 +51,31 @@ def _read_mat5(file: File) -> Iterator[RawSession]:
         raise RecordingError(
             f"{file}: MATLAB files need the package scipy: run: pip install 'repstream[matlab]'"
         ) from None
-    with file.seekable() as data:
-        loaded = scipy.io.loadmat(data, variable_names=["exerciseConstants"], squeeze_me=True, struct_as_record=False)
-    groups: dict[str, str] = {}
-    if "exerciseConstants" in loaded:
-        pairs = np.atleast_2d(loaded["exerciseConstants"].usefulActivityGroupings)
-        groups = {str(name): str(group) for group, names in pairs for name in np.atleast_1d(names)}
-    with file.seekable() as data:
-        for _, cell in mat5.cells(data, "subject_data"):
-            for number, visit in enumerate(np.ravel(cell)):
-                inner = np.ravel(visit.data)[0]
-                yield _session(
-                    file,
-                    number,
-                    file_index=_scalar(visit.fileIndex),
-                    subject=_scalar(visit.subjectID),
-                    accel=np.asarray(inner.accelDataMatrix, dtype=np.float64),
-                    gyro=np.asarray(inner.gyroDataMatrix, dtype=np.float64),
-                    intervals=_intervals(visit),
-                    groups=groups,
-                )
+    try:
+        with file.seekable() as data:
+            loaded = scipy.io.loadmat(
+                data, variable_names=["exerciseConstants"], squeeze_me=True, struct_as_record=False
+            )
+        groups: dict[str, str] = {}
+        if "exerciseConstants" in loaded:
+            pairs = np.atleast_2d(loaded["exerciseConstants"].usefulActivityGroupings)
+            groups = {str(name): str(group) for group, names in pairs for name in np.atleast_1d(names)}
+        with file.seekable() as data:
+            for _, cell in mat5.cells(data, "subject_data"):
+                for number, visit in enumerate(np.ravel(cell)):
+                    inner = np.ravel(visit.data)[0]
+                    yield _session(
+                        file,
+                        number,
+                        file_index=_scalar(visit.fileIndex),
+                        subject=_scalar(visit.subjectID),
+                        accel=np.asarray(inner.accelDataMatrix, dtype=np.float64),
+                        gyro=np.asarray(inner.gyroDataMatrix, dtype=np.float64),
+                        intervals=_intervals(visit),
+                        groups=groups,
+                    )
+    except (scipy.io.matlab.MatReadError, zlib.error, struct.error) as error:
+        raise ValueError(error) from None
 
 
 def _scalar(value: Any) -> int:
