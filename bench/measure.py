@@ -28,7 +28,7 @@ from repstream.kafka.topics import ensure_topics
 from repstream.messages import messages
 from repstream.messages.topics import PREDICTIONS
 from repstream.processes.ports import free_port
-from repstream.recognition.card import default_models_dir
+from repstream.recognition.card import find_model
 from repstream.recognition.model import installed_libraries
 from repstream.recordings.catalogue import resolve
 from repstream.windows.cut import cut
@@ -81,7 +81,9 @@ def throughput(progress: Progress, wearers: int = 400, seconds: float = 30.0, re
             progress(f"throughput: round {number} of {repeats}")
             rounds["poll"].append(_worker(broker, "poll", packets))
             rounds["job"].append(_worker(broker, "predict", packets, JOB_MODEL, models))
-            rounds["default"].append(_worker(broker, "predict", packets, DEFAULT_MODEL, default_models_dir()))
+            rounds["default"].append(
+                _worker(broker, "predict", packets, DEFAULT_MODEL, find_model(DEFAULT_MODEL).parents[1])
+            )
     cost = {name: statistics.median(1e3 * f["cpu_s"] / f["packets"] for f in of) for name, of in rounds.items()}
     speed = {name: statistics.median(f["packets"] / f["wall_s"] for f in of) for name, of in rounds.items()}
     return {
@@ -106,7 +108,7 @@ def scaling(progress: Progress, packets: int = 40_000) -> Figures:
         with EmbeddedBroker.start() as broker:
             # At least 20 s each: windows of a session's first 3 s are not made yet.
             n = fill(KafkaConnection(broker.bootstrap_servers), recordings, wearers, max(packets / wearers / 5.0, 20.0))
-            figures = _worker(broker, "predict", n, DEFAULT_MODEL, default_models_dir())
+            figures = _worker(broker, "predict", n, DEFAULT_MODEL, find_model(DEFAULT_MODEL).parents[1])
         cost[wearers] = 1e3 * figures["cpu_s"] / figures["packets"]
     return {"cpu_s_per_1000_packets": cost, "most_over_least": max(cost.values()) / min(cost.values())}
 

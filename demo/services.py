@@ -21,7 +21,7 @@ from producer.settings import AS_FAST_AS_POSSIBLE
 from repstream.broker.broker import EmbeddedBroker
 from repstream.processes.children import Child
 from repstream.processes.ports import HOST, free_port
-from repstream.recognition.card import default_models_dir, find_model
+from repstream.recognition.card import find_model
 from repstream.recognition.model import Model, load_model
 
 # What the demo's own options decide must not be decided again by the environment.
@@ -96,7 +96,7 @@ def start_services(settings: DemoSettings, stack: ServiceStack, say: Callable[[s
     RepstreamError
         Where there is no such model, or Kafka cannot be started.
     """
-    model_id = "/".join(find_model(settings.model, settings.models_dir or default_models_dir()).parts[-2:])
+    model_id = "/".join(find_model(settings.model, settings.models_dir).parts[-2:])
     # Only a folder that the user named is named to the services: they trust it with pickles, too.
     trusted = ["--models-dir", str(settings.models_dir.resolve())] if settings.models_dir else []
     logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repstream-demo-")))

@@ -23,6 +23,11 @@ def shipped(name: str = "") -> Path:
     return (_IN_THE_WHEEL if _IN_THE_WHEEL.is_dir() else _HERE.parent) / name
 
 
+def is_checkout() -> bool:
+    """Whether this runs from a checkout, not from a wheel."""
+    return not _IN_THE_WHEEL.is_dir()
+
+
 def shipped_files() -> list[Path]:
     """Return all files of the release, relative to the folder of all."""
     folder = shipped()

@@ -32,6 +32,7 @@ from repstream.recognition.card import (
     default_models_dir,
     find_model,
     load_card,
+    next_version,
     sha256,
 )
 from repstream.recognition.model import LIBRARIES, load_model
@@ -427,6 +428,24 @@ def test_the_environment_names_the_folder_of_models(monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     assert default_models_dir() == SHIPPED_DIR == SHIPPED
+
+
+def test_a_wheel_keeps_models_of_ones_own_in_the_users_data_folder_and_finds_the_releases(
+    monkeypatch: pytest.MonkeyPatch, models: Path, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("REPSTREAM_MODELS", raising=False)
+    monkeypatch.setattr("repstream.recognition.card.is_checkout", lambda: False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    own = tmp_path / "repstream" / "models"
+    assert default_models_dir() == own
+    assert find_model("spar") == SHIPPED / "spar" / "1"
+    shutil.copytree(models / "tiny" / "1", own / "spar" / "1")
+    assert find_model("spar/1") == SHIPPED / "spar" / "1"
+    assert next_version("spar") == "2"
+    shutil.copytree(models / "tiny" / "1", own / "spar" / "2")
+    assert find_model("spar") == own / "spar" / "2"
+    with pytest.raises(ModelError, match=r"no model 'spar' in .*nowhere \(there: none\)"):
+        find_model("spar", tmp_path / "nowhere")
 
 
 def test_services_refuse_a_damaged_model_before_they_connect(models: Path) -> None:

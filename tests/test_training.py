@@ -15,7 +15,7 @@ from sklearn.naive_bayes import GaussianNB
 from repstream.errors import ModelError, RecordingError, RepstreamError, SettingsError
 from repstream.features.sets import feature_set
 from repstream.recognition import estimators
-from repstream.recognition.card import sha256
+from repstream.recognition.card import next_version, sha256
 from repstream.recognition.model import load_model
 from repstream.recordings.axes import SIDE_CODES
 from repstream.recordings.recording import Recording
@@ -27,7 +27,7 @@ from training.dataset import build_dataset
 from training.division import Division, leave_one_out
 from training.evaluate import Evaluation, cross_validate
 from training.recipes import RECIPES, ROTATION_SD_DEG, Recipe, find_recipe, fit, mirrored_to_left, rotated
-from training.train import next_version, train, without_labels
+from training.train import train, without_labels
 
 LOGISTIC = find_recipe("logistic")
 WINDOW, HOP = 151, 50

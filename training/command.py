@@ -149,11 +149,11 @@ def train(
     as_json: JsonOutput = False,
 ) -> None:
     """Train a model on labelled recordings and write it with its card."""
-    from repstream.recognition.card import default_models_dir
+    from repstream.recognition.card import default_models_dir, next_version
     from repstream.recordings.catalogue import resolve
     from training.recipes import DEFAULT_RECIPE, find_recipe
-    from training.train import next_version, without_labels
     from training.train import train as train_model
+    from training.train import without_labels
 
     found = without_labels(resolve(recordings or ["spar/*"]), without or [])
     is_default = not (recordings or test_groups or split_by or split)
@@ -165,7 +165,7 @@ def train(
         find_recipe(recipe or DEFAULT_RECIPE),
         division,
         name,
-        version or next_version(name, folder),
+        version or next_version(name, models_dir),
         folder,
         window,
         hop,

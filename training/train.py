@@ -21,7 +21,6 @@ from repstream.recognition.card import (
     CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
-    available_models,
     card_digest,
     sha256,
 )
@@ -65,12 +64,6 @@ def without_labels(recordings: Sequence[Recording], labels: Sequence[str]) -> li
                 )
             )
     return left
-
-
-def next_version(name: str, models_dir: Path) -> str:
-    """One more than the newest whole-number version of a name."""
-    numbers = [int(v) for n, v in available_models(models_dir) if n == name and v.isdigit()]
-    return str(max(numbers, default=0) + 1)
 
 
 def train(

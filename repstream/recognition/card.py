@@ -17,7 +17,7 @@ from typing import Any
 
 from repstream.errors import ModelError
 from repstream.features.sets import FeatureSet, feature_set
-from repstream.shipped import shipped
+from repstream.shipped import is_checkout, shipped
 from repstream.windows.share import WHOLE
 
 MODEL_FILE = "model.skops"
@@ -34,12 +34,22 @@ _REQUIRED = ("name", "version", "labels", "feature_set", "feature_set_version", 
 
 
 def default_models_dir() -> Path:
-    """``REPSTREAM_MODELS``, else the models that came with this release.
+    """Where models of one's own are kept: ``REPSTREAM_MODELS``, else ``models`` of the checkout, else the user's data folder.
 
     Never ``models`` of the current folder: whoever filled that folder would choose the model.
     """
-    named = os.environ.get("REPSTREAM_MODELS")
-    return Path(named) if named else SHIPPED_DIR
+    if named := os.environ.get("REPSTREAM_MODELS"):
+        return Path(named)
+    if is_checkout():
+        return SHIPPED_DIR
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "repstream" / "models"
+
+
+def _searched(models_dir: Path | None) -> tuple[Path, ...]:
+    """Return the folders to look for models in: the one that was named, else one's own and the release's."""
+    if models_dir is not None or "REPSTREAM_MODELS" in os.environ:
+        return (models_dir or default_models_dir(),)
+    return tuple(dict.fromkeys((default_models_dir(), SHIPPED_DIR)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +117,14 @@ def open_card(spec: str, models_dir: Path | None = None) -> tuple[ModelCard, byt
     spec : str
         ``name/version``, or ``name`` for its newest version.
     models_dir : Path, optional
-        Default `default_models_dir`.
+        Default: `default_models_dir`, and what came with the release.
 
     Raises
     ------
     ModelError
         Where it is missing, incomplete, altered, or wants another version of its features.
     """
-    folder = find_model(spec, models_dir or default_models_dir())
+    folder = find_model(spec, models_dir)
     card = _read_card(folder)
     stored = _read_file(folder, card, _model_file(card))
     _read_file(folder, card, REFERENCE_FILE)
@@ -138,7 +148,7 @@ def open_card(spec: str, models_dir: Path | None = None) -> tuple[ModelCard, byt
     return opened, stored
 
 
-def find_model(spec: str, models_dir: Path) -> Path:
+def find_model(spec: str, models_dir: Path | None = None) -> Path:
     """Return the folder of ``name/version``, or of the newest version of ``name``.
 
     Raises
@@ -147,21 +157,29 @@ def find_model(spec: str, models_dir: Path) -> Path:
         Naming the models that there are.
     """
     name, _, version = spec.partition("/")
-    known = available_models(models_dir)
+    folders = _searched(models_dir)
+    # The release's own come last: nothing is taken for one of them.
+    known = {found: folder for folder in folders for found in available_models(folder)}
     if not version:
-        versions = [v for n, v in known if n == name]
-        if versions:
-            return models_dir / name / versions[-1]
-    elif (name, version) in known:
-        return models_dir / name / version
+        versions = sorted((v for n, v in known if n == name), key=_version_key)
+        version = versions[-1] if versions else ""
+    if (name, version) in known:
+        return known[name, version] / name / version
     there = ", ".join(f"{n}/{v}" for n, v in known) or "none"
-    raise ModelError(f"there is no model {spec!r} in {models_dir} (there: {there}); train one with: repstream train")
+    where = " or ".join(map(str, folders))
+    raise ModelError(f"there is no model {spec!r} in {where} (there: {there}); train one with: repstream train")
 
 
 def available_models(models_dir: Path) -> list[tuple[str, str]]:
     """All (name, version) in a folder, a name's versions from oldest to newest."""
     found = [(p.parent.parent.name, p.parent.name) for p in models_dir.glob(f"*/*/{CARD_FILE}")]
     return sorted(found, key=lambda nv: (nv[0], _version_key(nv[1])))
+
+
+def next_version(name: str, models_dir: Path | None = None) -> str:
+    """One more than the newest whole-number version of a name."""
+    versions = [v for folder in _searched(models_dir) for n, v in available_models(folder) if n == name]
+    return str(max((int(v) for v in versions if v.isdigit()), default=0) + 1)
 
 
 def _version_key(version: str) -> list[tuple[int, str]]:

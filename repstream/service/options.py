@@ -43,7 +43,7 @@ ModelsDir = Annotated[
     Path | None,
     typer.Option(
         help="Folder of models. A pickled model in it is trusted to run code. "
-        "Default: the models that came with this release.",
+        "Default: one's own (models/ of a checkout, else ~/.local/share/repstream/models) and those of this release.",
         envvar="REPSTREAM_MODELS",
         show_default=False,
     ),

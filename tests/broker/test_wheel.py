@@ -71,7 +71,7 @@ class Installed:
         return subprocess.run(
             [str(self.command), *map(str, arguments)],
             cwd=cwd,
-            env=variables | {"TMPDIR": str(cwd), "XDG_STATE_HOME": str(cwd)},
+            env=variables | {"TMPDIR": str(cwd), "XDG_STATE_HOME": str(cwd), "XDG_DATA_HOME": str(cwd)},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -108,6 +108,14 @@ def test_the_demo_runs_from_any_folder(whole: Installed, tmp_path: Path) -> None
     assert summary["predictions"] == summary["windows"] > 0
     assert (summary["lost"], summary["duplicated"], summary["differing"]) == (0, 0, 0)
     assert summary["drift"]["rows"] > 0
+
+
+def test_a_model_that_it_trains_is_the_users_and_found_by_its_name(whole: Installed, tmp_path: Path) -> None:
+    trained = whole.run("train", "spar/s0[1-3]-left-*-1", "--name", "mine", "--json", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert (tmp_path / "repstream" / "models" / "mine" / "1" / "card.json").is_file()
+    scored = whole.run("score", "spar/s08-left-ROW-1", "--model", "mine", "--out", "scores.csv", cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
 
 
 def test_it_carries_the_files_of_the_release_and_all_code_of_the_images(whole: Installed, tmp_path: Path) -> None:
