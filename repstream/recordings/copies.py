@@ -84,7 +84,7 @@ class _Matches:
 
 
 def find_shared(recordings: Sequence[Recording]) -> list[Shared]:
-    """Find the stretches of a second or more that two recordings share.
+    """Find the stretches that two recordings share: of a second with equal numbers, of two seconds with like ones.
 
     Parameters
     ----------
