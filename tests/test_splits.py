@@ -266,6 +266,14 @@ def test_options_that_do_not_go_together_are_a_wrong_usage(tmp_path: Path) -> No
         assert said in " ".join(outcome.err.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_naming_everyone_leaves_nobody_and_is_refused(tmp_path: Path, command: str) -> None:
+    files = written(tmp_path, crowd("p1", "p2"))
+    assert failure(command, *files, "--test-groups", "p1,p2") == (
+        "tested on subject p1, p2, as chosen: there is no recording left to train on; name other groups"
+    )
+
+
 # One person
 
 

@@ -133,6 +133,11 @@ class Division:
         Name and SHA-256 of the split's file, where there is one.
     audit : Audit, optional
         Where it was made.
+
+    Raises
+    ------
+    RecordingError
+        Where there is nothing to train on.
     """
 
     by: str
@@ -141,6 +146,10 @@ class Division:
     held_out: list[Recording]
     file: dict[str, str] = field(default_factory=dict)
     audit: Audit | None = None
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise RecordingError(f"{self.how}: there is no recording left to train on; name other groups")
 
     def audited(self) -> Division:
         """Compare all training groups and what is held out with each other; errors as of the audit."""
@@ -154,11 +163,10 @@ class Division:
         Raises
         ------
         RecordingError
-            Where there is nothing on one side.
+            Where nothing is held out.
         """
-        for recordings, what in ((self.train, "to train on"), (self.held_out, "to test on")):
-            if not recordings:
-                raise RecordingError(f"{self.how}: there is no recording {what}; name other groups")
+        if not self.held_out:
+            raise RecordingError(f"{self.how}: there is no recording left to test on; name other groups")
         test = frozenset(groups_of(self.held_out, self.by))
         fold = Fold(f"the held-out {self.by}s", test, frozenset(groups_of(self.train, self.by)))
         return Folds(self.by, f"{self.how}; predicted by a model of the others", [*self.train, *self.held_out], [fold])
