@@ -76,6 +76,14 @@ def test_when_it_began_is_kept_where_the_clock_tells_the_date(tmp_path: Path) ->
     exports.phyphox(tmp_path / "walk", M)
     _, recording = one(tmp_path / "walk", out=tmp_path / "out")
     assert "started_at" not in recording.provenance
+    exports.phyphox(tmp_path / "run", M)
+    (tmp_path / "run" / "meta" / "time.csv").write_text(
+        '"event","experiment time","system time","system time text"\n'
+        '"START",0.5,1770000000.75,"2026-02-02 08:10:00.750 UTC+05:30"\n"PAUSE",12.5,1770000012.75,""\n'
+    )
+    _, recording = one(tmp_path / "run", out=tmp_path / "out")
+    assert recording.provenance["started_at"] == "2026-02-02T02:40:00.270000+00:00"
+    assert_same_movement(recording, near=0.05)
 
 
 def test_sensor_loggers_watch_is_read_from_its_one_table(tmp_path: Path) -> None:
