@@ -128,7 +128,7 @@ def take(out: Path) -> None:
             save(phone, out / "page-phone.png", whole=False)
             upload = opened(browser, address, "upload")
             upload.set_input_files("#file", theirs)
-            upload.wait_for_selector("form .mapping")
+            upload.wait_for_selector(".picture svg")
             save(upload, out / "page-upload.png")
             upload.wait_for_timeout(max(_UNTIL_DRIFT_S - (monotonic() - began), 0) * 1000)
             for view, scheme in (("everyone", "light"), ("drift", "dark"), ("break", "light")):

@@ -23,7 +23,7 @@ from repstream.messages.messages import LabelInterval, Prediction, ProducerStatu
 from repstream.messages.packet import Packet
 from repstream.palette import EXERCISE_COLOURS, FURTHER_COLOURS, colour, colours, ink_on
 from repstream.recognition.model import load_model
-from repstream.recordings.columns import guess_columns, guess_units
+from repstream.recordings.columns import guess_columns
 
 T0 = 1_763_700_000.0
 MODEL = ("ABD", "ROW")
@@ -301,18 +301,6 @@ def test_no_column_is_guessed_twice_whatever_the_names(names: list[str]) -> None
     guessed = guess_columns(names)
     assert set(guessed.values()) <= set(names)
     assert len(set(guessed.values())) == len(guessed)
-
-
-@pytest.mark.parametrize(("unit", "per_s"), [("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)])
-@pytest.mark.parametrize("rate", [10.0, 50.0, 400.0])
-def test_units_are_guessed_from_the_numbers(unit: str, per_s: float, rate: float) -> None:
-    n = np.arange(100)
-    values = {"time": n / rate * per_s + 5.0}
-    for scale, accel_unit in ((1.0, "g"), (9.80665, "m/s2")):
-        for turn, gyro_unit in ((120.0, "deg/s"), (2.1, "rad/s")):
-            values |= {f"accel_{a}": np.full(100, 0.58 * scale) for a in "xyz"}
-            values |= {f"gyro_{a}": turn * np.sin(n / 10.0) for a in "xyz"}
-            assert guess_units({}, values) == {"time_unit": unit, "accel_unit": accel_unit, "gyro_unit": gyro_unit}
 
 
 @given(st.sets(st.text(max_size=6), max_size=9))

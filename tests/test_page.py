@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +24,7 @@ from werkzeug.test import TestResponse
 from monitor.drift.passes import PassWorker
 from monitor.live.observer import LiveObserver
 from monitor.live.upload_worker import Question, answer
-from monitor.live.uploads import MOST_BYTES, Uploads
+from monitor.live.uploads import ENDINGS, MOST_BYTES, ImportRequest, NothingImportedError, Uploads
 from monitor.page.access import HEADER, Access, RateLimit, RefusedError, is_loopback
 from monitor.page.app import close_app, create_app
 from monitor.page.routes import STATIC
@@ -32,6 +34,8 @@ from monitor.settings import MonitorSettings
 from repstream.errors import RecordingError, SettingsError
 from repstream.kafka.connection import KafkaConnection
 from repstream.recognition.model import load_model
+from repstream.recordings.axes import AXES
+from tests.exports import metamotion, motion, phyphox, sensor_logger_phone, sensor_logger_watch
 from tests.support import make_recording, rows_of, write_csv
 
 TOKEN = "a-token-of-some-length"
@@ -173,7 +177,7 @@ def test_a_program_comes_in_with_the_token_as_bearer(guarded: FlaskClient) -> No
         {HEADER: "1", "Sec-Fetch-Site": "same-site"},
     ],
 )
-@pytest.mark.parametrize("path", ["/control", "/upload?name=a.csv", "/upload/x/replay"])
+@pytest.mark.parametrize("path", ["/control", "/upload?name=a.csv", "/upload/x/import", "/upload/x/replay"])
 def test_another_page_in_the_same_browser_changes_nothing(
     client: FlaskClient, path: str, headers: dict[str, str]
 ) -> None:
@@ -238,9 +242,11 @@ def test_too_many_requests_are_told_when_to_come_again() -> None:
     limit.take("a")
 
 
-def test_the_eleventh_file_in_a_minute_is_refused(client: FlaskClient) -> None:
-    codes = [client.post("/upload?name=a.txt", headers=OURS).status_code for _ in range(11)]
-    assert codes == [422] * 10 + [429]
+def test_too_many_files_in_a_minute_are_refused(client: FlaskClient) -> None:
+    codes = [client.post("/upload?name=a.exe", headers=OURS).status_code for _ in range(21)]
+    assert codes == [422] * 20 + [429]
+    codes = [client.post("/upload/x/import", data="{}", headers=OURS).status_code for _ in range(21)]
+    assert codes == [404] * 20 + [429]
 
 
 def test_a_command_to_a_replay_that_is_not_there_says_how_to_start_one(client: FlaskClient) -> None:
@@ -271,9 +277,11 @@ _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 @pytest.mark.slow
 @_FUZZ
 @given(
-    path=st.sampled_from(["/control", "/upload", "/upload/x/replay", "/upload//replay", "/events"]),
+    path=st.sampled_from(
+        ["/control", "/upload", "/upload/x/replay", "/upload/x/import", "/upload/x/1", "/upload//replay", "/events"]
+    ),
     body=st.binary(max_size=300) | _json.map(msgspec.json.encode) | _command.map(msgspec.json.encode),
-    query=st.dictionaries(st.sampled_from(["name", "view", "wearer", "token", "n"]), _texts, max_size=3),
+    query=st.dictionaries(st.sampled_from(["name", "to", "more", "view", "wearer", "token", "n"]), _texts, max_size=3),
     method=st.sampled_from(["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"]),
 )
 def test_whatever_is_sent_is_answered_and_never_a_failure_of_ours(
@@ -293,23 +301,36 @@ def _is_stream(query: dict[str, str]) -> bool:
 
 @_FUZZ
 @given(
-    content=st.binary(max_size=400) | st.text(max_size=400).map(str.encode), ending=st.sampled_from(["csv", "parquet"])
+    content=st.binary(max_size=400) | st.text(max_size=400).map(str.encode),
+    ending=st.sampled_from(ENDINGS),
+    columns=st.dictionaries(st.sampled_from(["time", "accel_x", "label"]), _texts, max_size=2),
 )
-def test_a_file_of_anything_is_taken_or_refused_in_words(tmp_path: Path, content: bytes, ending: str) -> None:
-    path = tmp_path / f"0123.{ending}"
-    path.write_bytes(content)
-    for out in ("", str(tmp_path / "out.parquet")):
-        said = answer(Question(f"x.{ending}", str(path), out))
-        assert said.found or said.refused.startswith(f"x.{ending}: ")
-        assert str(tmp_path) not in said.refused
+def test_a_file_of_anything_is_taken_or_refused_in_words(
+    tmp_path: Path, content: bytes, ending: str, columns: dict[str, str]
+) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        (Path(folder) / "in").mkdir()
+        (Path(folder) / "in" / f"x{ending}").write_bytes(content)
+        said = answer(Question(f"{folder}/in", f"{folder}/out", columns=columns))
+    assert said.recordings or said.refused or said.failed
+    assert folder not in msgspec.json.encode(said).decode()
 
 
 @pytest.mark.slow
-def test_a_file_is_taken_or_refused_through_the_page(client: FlaskClient) -> None:
-    taken = client.post("/upload?name=x.csv", data=b"time,ax\n0,1\n", headers=OURS)
-    assert (taken.status_code, taken.json["rows"] if taken.json else None) == (200, 1)
+def test_a_file_is_taken_or_refused_through_the_page(client: FlaskClient, tmp_path: Path) -> None:
+    taken = client.post("/upload?name=x.csv", data=their_csv(tmp_path).read_bytes(), headers=OURS)
+    assert taken.status_code == 200
+    assert taken.json is not None
+    plots = client.get(f"/upload/{taken.json['id']}/0").json
+    assert [plot[:5] for plot in plots] == ["<svg "] * 2
+    assert client.get(f"/upload/{taken.json['id']}/1").status_code == 404
     refused = client.post("/upload?name=x.parquet", data=b"PAR1", headers=OURS)
     assert (refused.status_code, error_of(refused)[:11]) == (422, "x.parquet: ")
+    asked = client.post("/upload?name=y.csv", data=b"time,ax\n0,1\n", headers=OURS)
+    assert asked.status_code == 422
+    assert asked.json is not None
+    assert asked.json["table"]["columns"] == ["time", "ax"]
+    assert client.post(f"/upload/{asked.json['id']}/replay", data="{}", headers=OURS).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -327,59 +348,109 @@ def uploads() -> Iterator[Uploads]:
 
 
 HEADER_ROW = ["timestamp (ms)", "Acc X (m/s2)", "Acc Y (m/s2)", "Acc Z (m/s2)", "wx", "wy", "wz"]
+M = motion(8.0)
 
 
-def their_csv(tmp_path: Path, broken: tuple[int, int, str] | None = None) -> Path:
+def their_csv(tmp_path: Path, header: list[str] | None = None, broken: tuple[int, int, str] | None = None) -> Path:
     """A recording as a phone would write it: ms since 1970, m/s², rad/s."""
-    rows = rows_of(make_recording(200))
+    rows = rows_of(make_recording(len(M.t), values=np.hstack([9.80665 * M.accel, M.gyro])))
     for row in rows:
         row[0] = str(1_763_700_000_000 + round(float(row[0]) * 1000))
-        row[1:4] = [str(float(x) * 9.80665) for x in row[1:4]]
-        row[4:7] = [str(float(x) / 57.29578) for x in row[4:7]]
     if broken:
         rows[broken[0]][broken[1]] = broken[2]
-    return write_csv(tmp_path / "theirs.csv", rows, HEADER_ROW)
+    return write_csv(tmp_path / "theirs.csv", rows, header or HEADER_ROW)
 
 
-def taken(uploads: Uploads, path: Path) -> dict[str, Any]:
-    return uploads.take(path.name, io.BytesIO(path.read_bytes()))
+def key_of(uploads: Uploads, *paths: Path) -> str:
+    key = ""
+    for path in paths:
+        key = uploads.keep(path.name, io.BytesIO(path.read_bytes()), key)
+    return key
 
 
 @pytest.mark.slow
 def test_a_phone_s_recording_is_understood_without_a_word(uploads: Uploads, tmp_path: Path) -> None:
-    found = taken(uploads, their_csv(tmp_path))
-    assert (found["rows"], len(found["head"])) == (200, 5)
-    assert [found["mapping"][k] for k in ("time", "accel_x", "accel_z", "gyro_y")] == [
-        "timestamp (ms)",
-        "Acc X (m/s2)",
-        "Acc Z (m/s2)",
-        "wy",
-    ]
-    assert found["units"] == {"time_unit": "ms", "accel_unit": "m/s2", "gyro_unit": "rad/s"}
+    found = uploads.load(key_of(uploads, their_csv(tmp_path)))
+    (recording,) = found["recordings"]
+    assert [recording[k] for k in ("format", "samples", "rate_hz", "remarks")] == ["csv", 400, 50.0, []]
+    assert recording["gravity_g"] == pytest.approx(1.0, abs=0.01)
+    assert recording["windows"] == {"(no label)": 2}
+    assert "acceleration of 400 samples converted to g" in recording["repairs"]
+    assert found["table"]["mapping"]["accel_z"] == "Acc Z (m/s2)"
+    assert len(found["table"]["head"]) == 5
+
+
+@pytest.mark.slow
+def test_who_what_and_which_wrist_can_be_told_afterwards(uploads: Uploads, tmp_path: Path) -> None:
+    key = key_of(uploads, their_csv(tmp_path))
+    uploads.load(key)
+    (recording,) = uploads.load(key, ImportRequest("ann", "row", "right"))["recordings"]
+    assert [recording[k] for k in ("subject", "side", "labels", "windows")] == ["ann", "right", ["row"], {"row": 2}]
+    folder = uploads._folder
+    assert folder is not None
+    assert sum(p.is_dir() for p in (folder / key).iterdir()) == 2, "of an earlier import nothing stays"
+
+
+@pytest.mark.slow
+def test_columns_that_nobody_can_guess_are_asked_for(uploads: Uploads, tmp_path: Path) -> None:
+    key = key_of(uploads, their_csv(tmp_path, list("tabcdef")))
+    with pytest.raises(NothingImportedError, match="no acceleration found among 't', 'a'") as asked:
+        uploads.load(key)
+    assert asked.value.found["table"]["columns"] == list("tabcdef")
+    chosen = dict(zip(("time", *AXES), "tabcdef", strict=True))
+    (recording,) = uploads.load(key, ImportRequest(columns=chosen))["recordings"]
+    assert recording["samples"] == 400
+    with pytest.raises(RecordingError, match="choose all three columns of gyro"):
+        uploads.load(key, ImportRequest(columns=chosen | {"gyro_x": ""}))
+    with pytest.raises(NothingImportedError, match="there is no column 'no such'"):
+        uploads.load(key, ImportRequest(columns=chosen | {"gyro_x": "no such"}))
+    assert uploads.load(key, ImportRequest(columns=chosen | {"time": ""}, rate_hz=50))["recordings"]
+
+
+@pytest.mark.slow
+def test_a_mapping_file_is_sent_beside_the_tables(uploads: Uploads, tmp_path: Path) -> None:
+    mapping = tmp_path / "map.toml"
+    mapping.write_text('[columns]\ntime = "t"\naccel = ["a", "b", "c"]\ngyro = ["d", "e", "f"]\n')
+    key = key_of(uploads, mapping, their_csv(tmp_path, list("tabcdef")))
+    assert uploads.load(key)["recordings"][0]["samples"] == 400
+    mapping.write_text("[columns]\naccel = 1\n")
+    uploads.keep("map.toml", io.BytesIO(mapping.read_bytes()), key)
+    with pytest.raises(RecordingError, match=r"map\.toml: columns\.accel must be three names"):
+        uploads.load(key)
+
+
+@pytest.mark.slow
+def test_all_sessions_of_an_archive_are_listed_with_their_devices_and_those_that_fail(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    sensor_logger_phone(tmp_path / "all" / "walk", M, ios=False)
+    sensor_logger_watch(tmp_path / "all" / "walk", M)
+    phyphox(tmp_path / "all" / "run", motion(9.0))
+    (tmp_path / "all" / "run" / "Gyroscope.csv").unlink()
+    shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "all")
+    found = uploads.load(key_of(uploads, tmp_path / "all.zip"))
+    assert sorted(r["format"] for r in found["recordings"]) == ["sensor-logger", "sensor-logger"]
+    devices = {r["replayed_as"] for r in found["recordings"]}
+    assert len(devices) == 2
+    assert all(device.startswith("upload-") for device in devices)
+    (failed,) = found["failed"]
+    assert failed.startswith("all.zip!run/Accelerometer.csv: no gyroscope")
+    assert found["table"] == {}
+
+
+@pytest.mark.slow
+def test_two_tables_of_one_recording_are_one_upload(uploads: Uploads, tmp_path: Path) -> None:
+    folder = metamotion(tmp_path / "gym", M)
+    (recording,) = uploads.load(key_of(uploads, *sorted(folder.iterdir())))["recordings"]
+    assert (recording["format"], recording["labels"]) == ("metamotion", ["bench"])
 
 
 @pytest.mark.slow
 def test_a_cell_that_is_no_number_is_named_with_its_row_and_what_to_do(uploads: Uploads, tmp_path: Path) -> None:
-    found = taken(uploads, their_csv(tmp_path, broken=(41, 2, "oops")))
-    with pytest.raises(RecordingError) as refused:
-        uploads.replay(found["id"], found["mapping"], **found["units"], side="left")
+    with pytest.raises(NothingImportedError) as refused:
+        uploads.load(key_of(uploads, their_csv(tmp_path, broken=(41, 2, "oops"))))
     assert str(refused.value).startswith("theirs.csv: row 42, column 'Acc Y (m/s2)': found 'oops'")
-    assert "repair it" in str(refused.value)
-
-
-@pytest.mark.slow
-def test_units_that_cannot_be_meant_are_refused_with_the_page_s_own_cure(uploads: Uploads, tmp_path: Path) -> None:
-    found = taken(uploads, their_csv(tmp_path))
-    with pytest.raises(RecordingError) as refused:
-        uploads.replay(found["id"], found["mapping"], "ms", "g", "rad/s", "left")
-    assert "if it is in m/s², choose that unit" in str(refused.value)
-    assert "--" not in str(refused.value)
-    with pytest.raises(RecordingError) as refused:
-        uploads.replay(found["id"], found["mapping"], "s", "m/s2", "rad/s", "left")
-    assert str(refused.value).endswith("; choose another unit of the time column (s, ms, µs or ns)")
-    with pytest.raises(RecordingError) as refused:
-        uploads.replay(found["id"], {**found["mapping"], "gyro_x": "no such"}, "ms", "m/s2", "rad/s", "left")
-    assert str(refused.value).endswith("; choose it under “gyro_x”")
+    assert "repair or remove it" in str(refused.value)
 
 
 @pytest.mark.slow
@@ -388,18 +459,29 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(uploads: Uploads, tm
     pq.write_table(pa.table({"a": pa.array([0.0]).take(pa.array([0] * 1_200_000))}), path, compression="zstd")
     assert path.stat().st_size < 100_000
     with pytest.raises(RecordingError, match="1,200,000 rows"):
-        taken(uploads, path)
+        uploads.load(key_of(uploads, path))
 
 
-@pytest.mark.slow
-def test_only_the_newest_files_are_kept_and_at_the_end_none(tmp_path: Path) -> None:
+def test_more_files_than_belong_together_are_refused(uploads: Uploads) -> None:
+    key = uploads.keep("0.csv", io.BytesIO(b"1" * 15_000_000))
+    with pytest.raises(RecordingError, match="more than 20 files or 20 MB"):
+        uploads.keep("1.csv", io.BytesIO(b"1" * 6_000_000), key)
+    for i in range(1, 20):
+        uploads.keep(f"{i}.csv", io.BytesIO(b"1"), key)
+    with pytest.raises(RecordingError, match="more than 20 files or 20 MB"):
+        uploads.keep("20.csv", io.BytesIO(b"1"), key)
+    with pytest.raises(KeyError):
+        uploads.keep("a.csv", io.BytesIO(b"1"), "no such")
+
+
+def test_only_the_newest_uploads_are_kept_and_at_the_end_none() -> None:
     uploads = Uploads(NOWHERE)
-    path = their_csv(tmp_path)
-    ids = [taken(uploads, path)["id"] for _ in range(6)]
+    keys = [uploads.keep("a.csv", io.BytesIO(b"1")) for _ in range(6)]
     folder = uploads._folder
     assert folder is not None
     assert len(list(folder.iterdir())) == 4
     with pytest.raises(KeyError):
-        uploads.replay(ids[0], {}, "s", "g", "deg/s", "left")
+        uploads.replay(keys[0])
+    assert len(list(folder.iterdir())) == 4
     uploads.close()
     assert not folder.exists()

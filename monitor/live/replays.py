@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from repstream.processes.children import Child
@@ -13,19 +14,20 @@ _NICE = 10
 
 
 class Replay:
-    """``repstream produce`` on one recording, behind all others in priority.
+    """``repstream produce`` on a folder of recordings, behind all others in priority.
 
     Parameters
     ----------
-    recording : Path
-        Removed when it ends.
+    recordings : Path
+        The folder; removed when it ends.
     arguments : list of str
         Of ``repstream produce``.
     """
 
-    def __init__(self, recording: Path, arguments: list[str]) -> None:
-        self._recording = recording
-        self._child = Child("produce", [*arguments, "--", str(recording)], recording.with_suffix(".log"), _GRACE_S)
+    def __init__(self, recordings: Path, arguments: list[str]) -> None:
+        self._recordings = recordings
+        log = recordings.with_suffix(".log")
+        self._child = Child("produce", [*arguments, "--", str(recordings)], log, _GRACE_S)
         with contextlib.suppress(OSError):  # it may have ended already
             os.setpriority(os.PRIO_PROCESS, self._child.pid, _NICE)
 
@@ -37,6 +39,6 @@ class Replay:
         """End it; return what it said."""
         self._child.stop()
         said = "\n".join(self._child.lines()) if self._child.log.exists() else ""
-        self._recording.unlink(missing_ok=True)
+        shutil.rmtree(self._recordings, ignore_errors=True)
         self._child.log.unlink(missing_ok=True)
         return said

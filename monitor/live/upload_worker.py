@@ -1,225 +1,319 @@
-"""Look into a visitor's file, or convert it, and end: ``python -m monitor.live.upload_worker SECONDS``; a question on stdin.
+"""Import a visitor's files, and end: ``python -m monitor.live.upload_worker SECONDS``; a question on stdin.
 
 Started by `monitor.live.uploads`: a small file can unpack to gigabytes, or break the library that reads it. Here it
-meets a limit of memory and of time, and costs this process alone. The question and the answer are JSON.
+meets a limit of memory and of time, and costs this process alone. The question and the answer are JSON. What reads,
+repairs and examines is what `repstream recordings import` and `check` do.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from repstream.arrays import FloatArray
 from repstream.errors import RecordingError
-from repstream.recordings.axes import AXES
-from repstream.recordings.columns import guess_columns, guess_units
-from repstream.recordings.tables import SourceFormat, read_recording, write_recording
+from repstream.recordings.axes import known_side
+from repstream.recordings.imports.formats import csv_table
+from repstream.recordings.imports.importer import ImportOptions, Outcome, plan, run
+from repstream.recordings.imports.job import Job
+from repstream.recordings.imports.mapping import Mapping, load_mapping
+from repstream.recordings.imports.tree import File, tree_of
+from repstream.recordings.imports.words import in_words
+from repstream.recordings.picture import plots
+from repstream.recordings.quality import Quality
+from repstream.recordings.recording import Recording
+from repstream.recordings.tables import read_recording, write_recording
+from repstream.windows.cut import WINDOW_SAMPLES
+from repstream.windows.worth import assess
 
 MEMORY_BYTES = 1_000_000_000
-"""Address space of the process. The libraries take a third of it; a million rows are converted in another."""
+"""Address space of the process. The libraries take a third of it; a million rows are imported in another."""
 
-# What a file of 20 MB may unpack to.
+# What 20 MB may unpack to.
+_MOST_FILES = 2_000
+_MOST_UNPACKED_BYTES = 200_000_000
 _MOST_ROWS = 1_000_000
 _MOST_COLUMNS = 200
 _MOST_CELLS = 20_000_000
+_MOST_RECORDINGS = 100
+_MOST_LABELS = 100
+_LOOKED_AT = 20
 _MOST_TEXT = 200
+_MOST_WORDS = 800
 _MOST_FILE_BYTES = 200_000_000
-_LOOKED_AT_ROWS = 1_000
-_SHOWN_ROWS = 5
 
-_OR_PRODUCE = "cut it, or replay it with `repstream produce`"
+_OR_IMPORT = "take less, or import it with `repstream recordings import`"
 
 
 class Question(msgspec.Struct):
-    """What is to be done.
+    """What is to be imported, and how.
 
     Attributes
     ----------
-    name : str
-        As the visitor calls the file.
-    path : str
-        Where it is.
+    files : str
+        Folder of the visitor's files, under the names that they call them; a mapping file (``.toml``) may be among them.
     out : str
-        Where the canonical form goes; empty for a look alone.
-    columns, time_unit, accel_unit, gyro_unit, metadata
-        As in `repstream.recordings.tables.SourceFormat`.
+        Folder for recordings and pictures; made here.
+    device : str
+        What the names of devices begin with.
+    window : int
+        Samples of the model's window.
+    subject, label, side : str
+        Of all recordings, where given.
+    columns : dict of str to str
+        Canonical name to the tables' own; empty lets them be guessed.
+    time_unit, gyro_unit : str
+        Of the tables, where given.
+    rate_hz : float or None
+        Of tables without a clock.
     """
 
-    name: str
-    path: str
-    out: str = ""
+    files: str
+    out: str
+    device: str = "upload"
+    window: int = WINDOW_SAMPLES
+    subject: str = ""
+    label: str = ""
+    side: str = ""
     columns: dict[str, str] = {}
-    time_unit: str = "s"
-    accel_unit: str = "g"
-    gyro_unit: str = "deg/s"
-    metadata: dict[str, str] = {}
+    time_unit: str = ""
+    gyro_unit: str = ""
+    rate_hz: float | None = None
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """What was found, or why not, in words for the page."""
+    """What was found, or why all of it is refused, in words for the page.
 
-    found: dict[str, Any] = {}
+    Attributes
+    ----------
+    recordings : list of dict
+        What is told of each; ``file`` is its name in the folder of the question.
+    failed : list of str
+        Why others did not come in.
+    table : dict
+        Beginning of a table whose columns had to be guessed: ``file``, ``columns``, ``head``, ``mapping``.
+    refused : str
+    """
+
+    recordings: list[dict[str, Any]] = []
+    failed: list[str] = []
+    table: dict[str, Any] = {}
     refused: str = ""
 
 
 def answer(question: Question) -> Answer:
-    """Do what is asked; what the file is to blame for becomes words."""
-    path, name = Path(question.path), question.name
+    """Do what is asked; what the files are to blame for becomes words."""
     try:
-        return Answer(_convert(path, question) if question.out else _look_into(path))
+        found = _import(question)
     except RecordingError as error:
-        said = _for_the_page(error)
+        found = Answer(refused=str(error))
     except MemoryError:  # pyarrow's, too
-        said = f"reading it takes more memory than there is for it ({MEMORY_BYTES / 1e9:g} GB); {_OR_PRODUCE}"
-    except pa.ArrowException as error:
-        said = f"not a readable {path.suffix[1:].upper()} table ({str(error).strip().splitlines()[0]})"
-    except (UnicodeDecodeError, ValueError, OSError) as error:
-        said = f"cannot be read ({error})"
-    # Where the monitor keeps files is nobody's business.
-    return Answer(refused=f"{name}: {said.replace(str(path), name)}")
+        found = Answer(
+            refused=f"reading it takes more memory than there is for it ({MEMORY_BYTES / 1e9:g} GB); {_OR_IMPORT}"
+        )
+    except (pa.ArrowException, ValueError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        found = Answer(refused=f"it cannot be read ({_short(reason)}); check that the file is complete")
+    return _without_places(found, question)
 
 
-_CURES = {
-    "time-unit": "choose another unit of the time column (s, ms, µs or ns)",
-    "accel-unit": "if it is in m/s², choose that unit",
-}
+def _without_places(found: Answer, question: Question) -> Answer:
+    """Take out where the monitor keeps files, which is nobody's business."""
+    text = msgspec.json.encode(found).decode()
+    for folder in (question.files, question.out):
+        bare = json.dumps(folder, ensure_ascii=False)[1:-1]
+        text = text.replace(f"{bare}/", "").replace(bare, "the files")
+    return msgspec.json.decode(text, type=Answer)
 
 
-def _for_the_page(error: RecordingError) -> str:
-    """Name the page's own controls in a cure, not the command's."""
-    choose = f"choose it under “{error.setting}”" if error.setting else error.cure
-    cure = _CURES.get(error.setting, choose)
-    return f"{error.problem}; {cure}" if cure else error.problem
-
-
-def _convert(path: Path, question: Question) -> dict[str, Any]:
-    if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as parquet:
-            _check_flat(parquet.schema_arrow)
-    source = SourceFormat(
-        question.columns, question.time_unit, question.accel_unit, question.gyro_unit, question.metadata
+def _import(question: Question) -> Answer:
+    files, out = Path(question.files), Path(question.out)
+    tree = tree_of(files)
+    maps = [file for file in tree.files if file.ending == ".toml"]
+    tables = [file for file in tree.files if file not in maps]
+    if not tables and not tree.failed:
+        raise RecordingError("there is no recording yet; add the files that the mapping file is for")
+    _check_sizes(tables)
+    options = ImportOptions(
+        out,
+        mapping=_mapping(question, maps),
+        subject=question.subject or None,
+        label=question.label or None,
+        side=known_side(question.side) if question.side else None,
+        window_s=question.window / 50.0,
     )
-    recording = read_recording(path, source)
-    write_recording(recording, Path(question.out))
-    return {"seconds": recording.duration_s, "rate_hz": recording.rate_hz}
+    jobs, failed = plan([files], options)
+    _check_number(len(jobs))
+    out.mkdir()
+    outcomes = [*failed, *run(jobs, options, workers=1)]
+    return Answer(
+        _told([o for o in outcomes if o.ok], question),
+        [_short(o.error or "") for o in outcomes if not o.ok],
+        _look(jobs),
+    )
 
 
-def _look_into(path: Path) -> dict[str, Any]:
-    table, rows = _first_rows(path) if path.suffix == ".parquet" else _first_lines(path)
-    if len(set(table.column_names)) != table.num_columns:
-        twice = next(n for n in table.column_names if table.column_names.count(n) > 1)
-        raise RecordingError(f"duplicate column {twice!r}; rename all but one in the file's header")
-    _check_texts(table)
-    mapping = guess_columns(table.column_names)
-    values = {
-        canonical: numbers
-        for canonical in ("time", *AXES)
-        if canonical in mapping and (numbers := _numbers(table, mapping[canonical])) is not None
-    }
-    head = [[str(cell) for cell in row.values()] for row in table.slice(0, _SHOWN_ROWS).to_pylist()]
-    return {
-        "rows": rows,
-        "columns": table.column_names,
-        "head": head,
-        "mapping": mapping,
-        "units": guess_units(mapping, values),
-    }
+def _mapping(question: Question, maps: Sequence[File]) -> Mapping | None:
+    """What the mapping file says, and what was chosen on the page before it."""
+    if len(maps) > 1:
+        raise RecordingError(f"{maps[1].name}: there is another mapping file, {maps[0].name}; send one")
+    if maps and maps[0].archive:
+        raise RecordingError(f"{maps[0].name}: a mapping file in an archive; send it beside the archive")
+    mapping = load_mapping(maps[0].disk) if maps else None
+    if not (question.columns or question.time_unit or question.gyro_unit or question.rate_hz):
+        return mapping
+    columns: dict[str, Any] = {name: question.columns[name] for name in ("time", "label") if question.columns.get(name)}
+    for sensor in ("accel", "gyro"):
+        axes = [question.columns.get(f"{sensor}_{axis}", "") for axis in "xyz"]
+        if all(axes):
+            columns[sensor] = axes
+        elif any(axes):
+            raise RecordingError(f"choose all three columns of {sensor}: x, y and z")
+    units = {"time": question.time_unit, "gyro": question.gyro_unit}
+    known = mapping or Mapping()
+    return dataclasses.replace(
+        known,
+        columns=known.columns | columns,
+        units=known.units | {name: unit for name, unit in units.items() if unit},
+        rate_hz=question.rate_hz or known.rate_hz,
+    )
 
 
-def _check_size(rows: int, columns: int) -> None:
-    if rows < 1 or not columns:
-        raise RecordingError("it has no rows; choose a file with a header and one row a sample")
+def _check_sizes(files: Sequence[File]) -> None:
+    """Refuse what unpacks to too much, before any of it is read."""
+    size = sum(file.size for file in files)
+    if len(files) > _MOST_FILES or size > _MOST_UNPACKED_BYTES:
+        raise RecordingError(
+            f"{len(files):,} files of {size / 1e6:,.0f} MB unpacked; up to {_MOST_FILES:,} files and "
+            f"{_MOST_UNPACKED_BYTES / 1e6:g} MB are taken here: {_OR_IMPORT}"
+        )
+    for file in files:
+        if file.ending == ".parquet":
+            with csv_table.parquet_of(file) as parquet:
+                _check_table(file, parquet.metadata, parquet.schema_arrow)
+
+
+def _check_table(file: File, metadata: pq.FileMetaData, schema: pa.Schema) -> None:
+    rows, columns = int(metadata.num_rows), int(metadata.num_columns)
     if rows > _MOST_ROWS or columns > _MOST_COLUMNS or rows * columns > _MOST_CELLS:
         raise RecordingError(
-            f"{rows:,} rows of {columns} columns; up to {_MOST_ROWS:,} rows, {_MOST_COLUMNS} columns and "
-            f"{_MOST_CELLS:,} cells are taken here: {_OR_PRODUCE}"
+            f"{file}: {rows:,} rows of {columns} columns; up to {_MOST_ROWS:,} rows, {_MOST_COLUMNS} columns and "
+            f"{_MOST_CELLS:,} cells are taken here: {_OR_IMPORT}"
         )
-
-
-def _check_flat(schema: pa.Schema) -> None:
-    """Refuse what is not one number, time or text a row, before any of it is read."""
     for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if not (
-            any(pa.types.is_integer(kind) or f(kind) for f in _NUMBERS)
-            or pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-        ):
+        if not any(is_flat(kind) for is_flat in _FLAT):
             raise RecordingError(
-                f"column {field.name[:_MOST_TEXT]!r} is of type {str(field.type)[:_MOST_TEXT]}; columns of numbers, "
-                "times and short texts are taken here: leave it out"
+                f"{file}: column {field.name[:_MOST_TEXT]!r} is of type {str(field.type)[:_MOST_TEXT]}; columns of "
+                "numbers, times and short texts are taken here: leave it out"
             )
 
 
-_NUMBERS = (pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_temporal, pa.types.is_null)
+_FLAT = (
+    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal),
+    *(pa.types.is_temporal, pa.types.is_null, pa.types.is_string, pa.types.is_large_string),
+)
 
 
-def _check_texts(table: pa.Table) -> None:
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_dictionary(column.type):
-            column = pc.cast(column, column.type.value_type)
-        if len(name) > _MOST_TEXT:
-            raise RecordingError(f"a column's name has {len(name):,} characters; up to {_MOST_TEXT} are taken here")
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            longest = pc.max(pc.binary_length(column)).as_py() or 0
-            if longest > 4 * _MOST_TEXT:
-                raise RecordingError(
-                    f"column {name!r} holds a text of {longest:,} bytes; up to {4 * _MOST_TEXT} are taken here: "
-                    "leave it out"
-                )
+def _check_number(recordings: int) -> None:
+    if recordings > _MOST_RECORDINGS:
+        raise RecordingError(
+            f"{recordings:,} recordings; up to {_MOST_RECORDINGS} are taken here at a time: {_OR_IMPORT}"
+        )
 
 
-def _first_rows(path: Path) -> tuple[pa.Table, int]:
-    """Read a Parquet file's first rows, and count all."""
-    with pq.ParquetFile(path) as parquet:
-        rows = int(parquet.metadata.num_rows)
-        _check_size(rows, parquet.metadata.num_columns)
-        _check_flat(parquet.schema_arrow)
-        return pa.Table.from_batches([next(parquet.iter_batches(_LOOKED_AT_ROWS, use_threads=False))]), rows
+def _told(outcomes: Sequence[Outcome], question: Question) -> list[dict[str, Any]]:
+    """Tell of each recording what it is worth; write it as it will be replayed, and its picture beside it."""
+    _check_number(len(outcomes))
+    n = sum(o.samples or 0 for o in outcomes)
+    if n > _MOST_ROWS:
+        raise RecordingError(f"{n:,} rows; up to {_MOST_ROWS:,} are taken here: {_OR_IMPORT}")
+    once: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        first = once.setdefault(str(outcome.file), outcome)
+        if first is not outcome:
+            first.warnings.append(f"{outcome.source} is the same, byte for byte")
+    recordings = [read_recording(Path(file)) for file in once]
+    for recording in recordings:
+        _check_labels(recording)
+    found = assess(recordings, question.window)
+    told = []
+    replayed = _for_replay(recordings, question.device)
+    for outcome, recording, quality, named in zip(once.values(), recordings, found, replayed, strict=True):
+        path = Path(str(outcome.file))
+        write_recording(named, path)
+        path.with_suffix(".json").write_bytes(msgspec.json.encode(plots(recording)))
+        told.append(_as_dict(outcome, quality, named.device))
+    return told
 
 
-def _first_lines(path: Path) -> tuple[pa.Table, int]:
-    """Read a CSV file's first rows, as text, and count all."""
-    with path.open("rb") as file:
-        lines = [line for _, line in zip(range(_LOOKED_AT_ROWS + 1), file, strict=False)]
-        rows = len(lines) - 1 + sum(1 for _ in file)
-    header = lines[0] if lines else b""
-    delimiter = max(",;\t", key=lambda d: header.count(d.encode()))
-    _check_size(rows, header.count(delimiter.encode()) + 1)
-    names = header.decode("utf-8-sig").strip().split(delimiter)
-    table = pa.csv.read_csv(
-        pa.BufferReader(b"".join(lines)),
-        read_options=pa.csv.ReadOptions(use_threads=False),
-        parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-        convert_options=pa.csv.ConvertOptions(
-            column_types={n.strip('"'): pa.string() for n in names}, strings_can_be_null=False
-        ),
-    )
-    return table, rows
+def _check_labels(recording: Recording) -> None:
+    labels = {label for _, _, label in recording.label_intervals()}
+    if len(labels) > _MOST_LABELS:
+        raise RecordingError(
+            f"{recording.name}: {len(labels):,} labels; up to {_MOST_LABELS} are taken here: is that column the label?"
+        )
+    if (longest := max(map(len, labels), default=0)) > _MOST_TEXT:
+        raise RecordingError(
+            f"{recording.name}: a label of {longest:,} characters; up to {_MOST_TEXT} are taken here: shorten it"
+        )
 
 
-def _numbers(table: pa.Table, name: str) -> FloatArray | None:
-    """A column's numbers; None where it has others."""
-    column = table.column(name)
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.int64())
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = pc.utf8_trim_whitespace(column)
-    try:
-        numbers = np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)
-    except pa.ArrowException:
-        return None
-    return numbers[np.isfinite(numbers)]
+def _for_replay(recordings: Sequence[Recording], device: str) -> list[Recording]:
+    """Name devices after the upload, and sessions apart."""
+    is_one = len({r.device for r in recordings}) == 1
+    seen: set[tuple[str, str]] = set()
+    named = []
+    for recording in recordings:
+        own = device if is_one else f"{device}-{recording.device}"[:_MOST_TEXT]
+        session, number = recording.session, 1
+        while (own, session) in seen:
+            number += 1
+            session = f"{recording.session}-{number}"
+        seen.add((own, session))
+        named.append(dataclasses.replace(recording, device=own, session=session, source="upload"))
+    return named
+
+
+def _as_dict(outcome: Outcome, quality: Quality, device: str) -> dict[str, Any]:
+    return {
+        "file": Path(str(outcome.file)).name,
+        "format": outcome.format,
+        "replayed_as": device,
+        "labels": outcome.labels,
+        "repairs": in_words(outcome.repairs),
+        "warnings": [_short(warning) for warning in outcome.warnings],
+        **dataclasses.asdict(quality),
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} …"
+
+
+def _look(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Show the beginning of a table that no format knows: of the first ones that which looks most like a recording."""
+    found: list[tuple[str, csv_table.Look]] = []
+    for job in [job for job in jobs if job.format == csv_table.FORMAT.name][:_LOOKED_AT]:
+        with contextlib.suppress(RecordingError):  # its reader says so, too
+            found.append((job.files[0].name, csv_table.look(job.files[0])))
+    if not found:
+        return {}
+    name, table = max(found, key=lambda pair: len(pair[1].guessed))
+    if len(table.names) > _MOST_COLUMNS or max(map(len, table.names), default=0) > _MOST_TEXT:
+        return {}
+    head = [[cell[:_MOST_TEXT] for cell in row] for row in table.rows]
+    return {"file": name, "columns": table.names, "head": head, "mapping": table.guessed}
 
 
 def main() -> None:

@@ -15,9 +15,10 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Request
@@ -46,13 +47,18 @@ class RefusedError(RepstreamError):
         What is the matter and what to do, for a person.
     retry_s : int or None
         When to try again.
+    more : mapping, optional
+        What the page needs to ask again; JSON beside the text.
     """
 
-    def __init__(self, status: HTTPStatus, text: str, retry_s: int | None = None) -> None:
+    def __init__(
+        self, status: HTTPStatus, text: str, retry_s: int | None = None, more: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.retry_s = retry_s
+        self.more = more or {}
 
 
 def is_loopback(host: str) -> bool:

@@ -63,7 +63,7 @@ def create_app(
     rules = access or Access()
     guard(app, rules)
     live = LivePage(monitor, observer, monitor.intake.alarms, lambda: dataclasses.asdict(monitor.intake.ledger()))
-    uploads = Uploads(monitor.connection)
+    uploads = Uploads(monitor.connection, monitor.model.window)
     app.register_blueprint(page(live, uploads))
     app.extensions[_CLOSING] = (live.close, uploads.close)
     app.extensions[_ADMIT] = lambda environ: _admitted(rules, Request(environ))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,7 +14,7 @@ from flask import Blueprint, Flask, Request, Response, jsonify, redirect, reques
 from werkzeug.exceptions import HTTPException
 
 from monitor.live.hub import TooManyError
-from monitor.live.uploads import MOST_BYTES, NoRoomError, Uploads
+from monitor.live.uploads import MOST_BYTES, ImportRequest, NoRoomError, NothingImportedError, Uploads
 from monitor.live.wiring import WEARER, LivePage
 from monitor.page.access import COOKIE, OPEN_PATHS, Access, RateLimit, RefusedError
 from repstream.errors import BrokerError, RecordingError, RepstreamError
@@ -63,13 +65,9 @@ class CommandRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of ``POST /upload/ID/replay``."""
+    """Body of ``POST /upload/ID/replay``: which recordings, all where there is none."""
 
-    columns: dict[str, str]
-    time_unit: str = "s"
-    accel_unit: str = "g"
-    gyro_unit: str = "deg/s"
-    side: str = "unknown"
+    recordings: list[int] = []
 
 
 def guard(app: Flask, access: Access) -> None:
@@ -92,7 +90,7 @@ def guard(app: Flask, access: Access) -> None:
 
     @app.errorhandler(RefusedError)
     def refused(error: RefusedError) -> Response:
-        answer = _failure(error.text, error.status)
+        answer = _failure(error.text, error.status, error.more)
         if error.retry_s is not None:
             answer.headers["Retry-After"] = str(error.retry_s)
         return answer
@@ -127,8 +125,11 @@ def page(live: LivePage, uploads: Uploads) -> Blueprint:
     ``/palette.css``        the exercises' colours
     ``/events``             server-sent events; ``?view=everyone|drift|status`` or ``?wearer=DEVICE``
     ``/control``            POST: a command to a replay
-    ``/upload``             POST: a recording; what is in it and how it may be meant
-    ``/upload/ID/replay``   POST: replay it
+    ``/upload``             POST: a file, ``?name=``; the recordings in it, repaired, and what they are worth.
+                            ``?to=ID`` adds it to others, ``?more=1`` only keeps it as others follow
+    ``/upload/ID/import``   POST: import the files again, as `ImportRequest` says
+    ``/upload/ID/N``        the picture of recording N
+    ``/upload/ID/replay``   POST: replay recordings
     ======================  =====================================================================
     """
     routes = Blueprint("page", __name__)
@@ -220,7 +221,8 @@ def _commands(live: LivePage) -> Blueprint:
 def _recordings(uploads: Uploads) -> Blueprint:
     """Make the routes of visitors' own recordings."""
     routes = Blueprint("recordings", __name__)
-    files = RateLimit(10, 60.0, "files")
+    files = RateLimit(20, 60.0, "files")
+    imports = RateLimit(20, 60.0, "imports and replays")
 
     @routes.post("/upload")
     def upload() -> Response:
@@ -229,33 +231,49 @@ def _recordings(uploads: Uploads) -> Blueprint:
         name = request.args.get("name", "")
         if not 0 < len(name) <= _MOST_NAME:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "the file's name is missing (?name=…) or too long")
-        try:
-            return jsonify(uploads.take(name, request.stream))
-        except RecordingError as error:
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        except TooManyError as error:
-            raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 60) from None
-        except NoRoomError as error:
-            raise RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, str(error), 60) from None
+        with _in_words():
+            key = uploads.keep(name, request.stream, request.args.get("to", ""))
+            return jsonify({"id": key} if request.args.get("more") else uploads.load(key))
+
+    @routes.post("/upload/<key>/import")
+    def load(key: str) -> Response:
+        imports.take(request.remote_addr or "")
+        asked = _body(ImportRequest)
+        with _in_words():
+            return jsonify(uploads.load(key, asked))
+
+    @routes.get("/upload/<key>/<int:number>")
+    def picture(key: str, number: int) -> Response:
+        with _in_words():
+            return Response(uploads.picture(key, number), content_type="application/json")
 
     @routes.post("/upload/<key>/replay")
     def replay(key: str) -> Response:
-        files.take(request.remote_addr or "")
+        imports.take(request.remote_addr or "")
         asked = _body(ReplayRequest)
-        try:
-            return jsonify(
-                uploads.replay(key, asked.columns, asked.time_unit, asked.accel_unit, asked.gyro_unit, asked.side)
-            )
-        except KeyError:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "that file has expired; choose it again") from None
-        except TooManyError as error:
-            raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 30) from None
-        except RecordingError as error:
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        except RepstreamError as error:  # no room, or no process
-            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), 60) from None
+        with _in_words():
+            return jsonify(uploads.replay(key, asked.recordings))
 
     return routes
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Answer with a status and words what a visitor's files are to blame for, or the moment is."""
+    try:
+        yield
+    except KeyError:
+        raise RefusedError(HTTPStatus.NOT_FOUND, "these files have expired; choose them again") from None
+    except NothingImportedError as error:
+        raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), more=error.found) from None
+    except RecordingError as error:
+        raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+    except TooManyError as error:
+        raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), 60) from None
+    except NoRoomError as error:
+        raise RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, str(error), 60) from None
+    except RepstreamError as error:  # no process
+        raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), 60) from None
 
 
 def _body(kind: type[_T]) -> _T:
@@ -294,9 +312,9 @@ def _css(text: str) -> str:
     return "".join(c if c.isalnum() or c in " -_" else f"\\{ord(c):x} " for c in text)
 
 
-def _failure(text: str, status: HTTPStatus) -> Response:
+def _failure(text: str, status: HTTPStatus, more: Mapping[str, Any] | None = None) -> Response:
     if request.accept_mimetypes.accept_html and not request.accept_mimetypes.accept_json:
         return Response(f"{text}\n", status=int(status), content_type="text/plain; charset=utf-8")
-    answer = jsonify({"error": text})
+    answer = jsonify({"error": text, **(more or {})})
     answer.status_code = int(status)
     return answer

@@ -39,8 +39,19 @@ def _section(recording: Recording, found: Quality) -> str:
     windows = ", ".join(f"{escape(label)} {n}" for label, n in found.windows.items()) or "none"
     said = "".join(f"<p class=bad>{escape(text)}</p>" for text in found.remarks)
     copies = f"<p class=bad>same movement as {escape(', '.join(found.copies))}</p>" if found.copies else ""
-    plots = _plot(recording, 0, "g") + _plot(recording, 3, "°/s")
-    return f"<h2>{escape(found.name)}</h2><p class=quiet>{facts}</p><p class=quiet>windows: {windows}</p>{said}{copies}{plots}"
+    return (
+        f"<h2>{escape(found.name)}</h2><p class=quiet>{facts}</p><p class=quiet>windows: {windows}</p>{said}{copies}"
+        + "".join(plots(recording))
+    )
+
+
+def plots(recording: Recording) -> list[str]:
+    """Draw acceleration and angular rate over time, each an SVG.
+
+    What is drawn has classes (``band``; ``x``, ``y`` and ``z`` of lines and texts), by which a page with colours of its
+    own changes these.
+    """
+    return [_plot(recording, 0, "g"), _plot(recording, 3, "°/s")]
 
 
 def _plot(recording: Recording, first: int, unit: str) -> str:
@@ -55,7 +66,7 @@ def _plot(recording: Recording, first: int, unit: str) -> str:
         a, b = (_LEFT + (recording.time_s[i] - recording.time_s[0]) / length * (_WIDTH - _LEFT) for i in (start, end))
         colour = _BANDS[names.index(label) % len(_BANDS)]
         bands.append(
-            f'<rect x="{a:.1f}" width="{max(b - a, 0.5):.1f}" height="{_HEIGHT}" fill="{colour}"><title>{html.escape(label)}'
+            f'<rect class="band" x="{a:.1f}" width="{max(b - a, 0.5):.1f}" height="{_HEIGHT}" fill="{colour}"><title>{html.escape(label)}'
             "</title></rect>"
         )
         if first == 0 and b - a > 7.0 * len(label):
@@ -67,7 +78,7 @@ def _plot(recording: Recording, first: int, unit: str) -> str:
         y = (_HEIGHT - 6) - (values[:, i] - low) / span * (_HEIGHT - 12)
         points = " ".join(f"{px:.1f},{py:.1f}" for px, py in np.column_stack([x, y]))
         lines.append(
-            f'<polyline points="{points}" fill="none" stroke="{_COLOURS[i]}" stroke-width="1"><title>{AXES[first + i]}</title>'
+            f'<polyline class="{"xyz"[i]}" points="{points}" fill="none" stroke="{_COLOURS[i]}" stroke-width="1"><title>{AXES[first + i]}</title>'
             "</polyline>"
         )
     marks = (
@@ -75,7 +86,9 @@ def _plot(recording: Recording, first: int, unit: str) -> str:
         f'{unit}</text><text x="{_WIDTH - 4}" y="{_HEIGHT - 4}" font-size="11" text-anchor="end">{length:.1f} s</text>'
     )
     for i, axis in enumerate("xyz"):
-        marks += f'<text x="{4 + 14 * i}" y="{_HEIGHT / 2}" font-size="11" fill="{_COLOURS[i]}">{axis}</text>'
+        marks += (
+            f'<text class="{axis}" x="{4 + 14 * i}" y="{_HEIGHT / 2}" font-size="11" fill="{_COLOURS[i]}">{axis}</text>'
+        )
     what = "acceleration" if first == 0 else "angular rate"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{what} of {html.escape(recording.name)}">'

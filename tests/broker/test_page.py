@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
@@ -17,6 +19,7 @@ from demo.screenshots import CHROMIUMS, DESK, PHONE, chromium, opened
 from repstream.broker.broker import EmbeddedBroker
 from repstream.messages import messages, topics
 from repstream.processes.ports import free_port
+from repstream.recordings.axes import AXES
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import write_recording
 from tests.broker.services import (
@@ -28,6 +31,7 @@ from tests.broker.services import (
     start_service,
     wait_until,
 )
+from tests.exports import motion, phyphox, sensor_logger_phone
 from tests.support import rows_of, spar_named, write_csv
 from tests.tools import program
 
@@ -260,6 +264,73 @@ def test_a_visitor_s_own_recording_is_replayed_and_predicted(
     assert bars(page).items() <= held.items()
 
 
+def serious(page: Page) -> list[str]:
+    """What axe finds on a page and calls serious or worse."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in found if v["impact"] in ("serious", "critical")]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of two people's exports, and of one that has no gyroscope."""
+    folder = tmp_path_factory.mktemp("theirs")
+    for person, seconds in (("ann", 12.0), ("bob", 15.0)):
+        sensor_logger_phone(folder / "all" / person, motion(seconds), ios=False, device=person)
+    phyphox(folder / "all" / "carla", motion())
+    (folder / "all" / "carla" / "Gyroscope.csv").unlink()
+    return Path(shutil.make_archive(str(folder / "all"), "zip", folder / "all"))
+
+
+def test_all_of_an_archive_are_shown_with_what_they_are_worth_and_replayed_together(
+    stage: Stage, see: Callable[..., Page], several: Path
+) -> None:
+    page = see("upload")
+    page.set_input_files("#file", several)
+    page.wait_for_selector("h2:has-text('all.zip: 2 recordings')")
+    assert page.evaluate("document.activeElement.textContent").startswith("all.zip"), "a reader goes on there"
+    page.wait_for_function("document.querySelectorAll('.picture svg').length === 4")
+    assert "no gyroscope; six axes are needed" in page.inner_text("section:has(h2:text('Not imported'))")
+    assert "gyroscope interpolated to 599 samples" in page.inner_text(".recordings")
+    page.fill("[data-key=label]", "walking")
+    page.click("button:has-text('Read again')")
+    page.wait_for_selector("text=Whole windows: walking 3")
+    page.click("button:has-text('Replay all 2')")
+    page.wait_for_url("**#/everyone")
+    for person in ("ann", "bob"):
+        page.wait_for_selector(f".tile:has-text('-{person}')", timeout=30_000)
+
+
+def test_columns_that_nobody_can_guess_are_chosen_by_hand(see: Callable[..., Page], tmp_path: Path) -> None:
+    m = motion(8.0)
+    columns = np.column_stack([m.t, m.accel, np.degrees(m.gyro)])
+    theirs = write_csv(tmp_path / "x.csv", [[repr(float(x)) for x in row] for row in columns], list("pqrstuv"))
+    page = see("upload")
+    page.set_input_files("#file", theirs)
+    page.wait_for_selector("text=no acceleration found among")
+    for key, name in zip(("time", *AXES), "pqrstuv", strict=True):
+        page.select_option(f"[data-key=column-{key}]", name)
+    page.click("button:has-text('Read again')")
+    page.wait_for_selector("h2:has-text('x.csv: 1 recording')")
+    assert page.inner_text("[role=alert]").strip() == ""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_an_archive_holds_fits_a_phone_and_axe_finds_nothing_serious(
+    stage: Stage, browser: Browser, several: Path, scheme: str
+) -> None:
+    context = browser.new_context(viewport=PHONE, color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
+    try:
+        page = context.new_page()
+        page.goto(f"{stage.address}#/upload")
+        page.set_input_files("#file", several)
+        page.wait_for_selector(".picture svg")
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert serious(page) == []
+    finally:
+        context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_fits_a_phone_and_a_wide_screen(see: Callable[..., Page], view: str, scheme: str) -> None:
@@ -284,12 +355,9 @@ def test_axe_finds_nothing_serious(stage: Stage, browser: Browser, view: str, sc
         page.goto(f"{stage.address}#/{view}")
         page.wait_for_selector('#state[data-tone="good"]')
         page.wait_for_timeout(1_500)
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run()")["violations"]
+        assert serious(page) == []
     finally:
         context.close()
-    serious = [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in found if v["impact"] in ("serious", "critical")]
-    assert serious == []
 
 
 def test_all_views_are_reached_by_keyboard_alone(see: Callable[..., Page]) -> None:

@@ -95,9 +95,18 @@ export function paper(canvas, box = canvas.getBoundingClientRect()) {
 }
 
 export async function post(path, body, headers = {}) {
+  return ask(path, { method: "POST", body, headers: { "X-Repstream": "1", Accept: "application/json", ...headers } });
+}
+
+export async function get(path) {
+  return ask(path, { headers: { Accept: "application/json" } });
+}
+
+// What is not answered becomes an error in words, with all that was said as its answer.
+async function ask(path, asked) {
   let answer;
   try {
-    answer = await fetch(path, { method: "POST", body, headers: { "X-Repstream": "1", Accept: "application/json", ...headers } });
+    answer = await fetch(path, asked);
   } catch {
     throw new Error("the monitor does not answer; is it running?");
   }
@@ -108,6 +117,6 @@ export async function post(path, body, headers = {}) {
   } catch {
     said = { error: text };
   }
-  if (!answer.ok) throw new Error(said.error || `the monitor answered ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(said.error || `the monitor answered ${answer.status}`), { answer: said });
   return said;
 }

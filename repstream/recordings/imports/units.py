@@ -23,8 +23,7 @@ _BLOCK_S = 0.5
 # How well rotation must explain the movement of gravity to be believed.
 _LEAST_AGREEMENT = 0.6
 # Nobody turns a wrist by 40 rad/s for long, and everybody by 40 °/s.
-RAD_BELOW = 40.0
-"""rad/s that angular rates of unknown unit stay below, but for one sample in a hundred, where that is their unit."""
+_RAD_BELOW = 40.0
 
 
 @dataclass(frozen=True)
@@ -139,4 +138,4 @@ def gyro_unit(found: Rotation | None, gyro: FloatArray, said: str | None) -> str
     if said is not None:
         return said
     usual = float(np.quantile(np.linalg.norm(gyro, axis=1), 0.99)) if len(gyro) else 0.0
-    return "rad/s" if usual < RAD_BELOW else "deg/s"
+    return "rad/s" if usual < _RAD_BELOW else "deg/s"
