@@ -304,11 +304,11 @@ def test_all_of_an_archive_are_shown_with_what_they_are_worth_and_replayed_toget
 def test_columns_that_nobody_can_guess_are_chosen_by_hand(see: Callable[..., Page], tmp_path: Path) -> None:
     m = motion(8.0)
     columns = np.column_stack([m.t, m.accel, np.degrees(m.gyro)])
-    theirs = write_csv(tmp_path / "x.csv", [[repr(float(x)) for x in row] for row in columns], list("pqrstuv"))
+    theirs = write_csv(tmp_path / "x.csv", [[repr(float(x)) for x in row] for row in columns], list("pqrkuvn"))
     page = see("upload")
     page.set_input_files("#file", theirs)
-    page.wait_for_selector("text=no acceleration found among")
-    for key, name in zip(("time", *AXES), "pqrstuv", strict=True):
+    page.wait_for_selector("text=no column of times found among")
+    for key, name in zip(("time", *AXES), "pqrkuvn", strict=True):
         page.select_option(f"[data-key=column-{key}]", name)
     page.click("button:has-text('Read again')")
     page.wait_for_selector("h2:has-text('x.csv: 1 recording')")
