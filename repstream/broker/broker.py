@@ -30,12 +30,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from repstream.broker.config import JVM_FLAGS, write_folder
+from repstream.broker.aot import aot_flags
+from repstream.broker.config import HEAP_MB, JVM_FLAGS, java_environment, write_folder
 from repstream.broker.jars import Kafka, ensure_kafka, file_lock, find_java
 from repstream.broker.log import bind_failed, last_words, log_lines
 from repstream.errors import BrokerError, RepstreamError
 from repstream.processes.children import Guarded
-from repstream.processes.ports import HOST, LINUX, free_port, is_free, process_state
+from repstream.processes.ports import HOST, free_port, is_free, process_state
 from repstream.processes.private import FOLDER_MODE, UMASK, create_private, is_mine
 
 START_TIMEOUT_S = 60.0  # 2–3 s on two idle cores; the rest is for a machine busy with other things
@@ -101,7 +102,7 @@ class EmbeddedBroker:
         self._token = ""
         self._temporary = temporary
         self._detached = detached
-        self._heap_mb = 512
+        self._heap_mb = HEAP_MB
         self._relay: str | None = None
         self._log_start = 0  # where in the log this start begins, bytes
         # An attached broker with its guard, or a detached one's JVM; neither if another process started it.
@@ -122,7 +123,7 @@ class EmbeddedBroker:
         port: int = 0,
         *,
         progress: Callable[[str], None] | None = None,
-        heap_mb: int = 512,
+        heap_mb: int = HEAP_MB,
         relay: str | None = None,
         detached: bool = False,
         timeout_s: float = START_TIMEOUT_S,
@@ -159,8 +160,7 @@ class EmbeddedBroker:
         if detached and data_dir is None:
             raise ValueError("a detached broker needs a data_dir, to be found again")
         say = progress or _say_nothing
-        java = find_java()
-        kafka = ensure_kafka(java, say)
+        java, kafka = _java_and_kafka(say)
         try:
             if data_dir is None:
                 folder = Path(tempfile.mkdtemp(prefix="repstream-broker-")).resolve()
@@ -194,8 +194,7 @@ class EmbeddedBroker:
         """
         self._end_process(STOP_TIMEOUT_S)
         self._release()
-        java = find_java()
-        kafka = ensure_kafka(java, _say_nothing)
+        java, kafka = _java_and_kafka(_say_nothing)
         with file_lock(self.data_dir / "lock"):
             self._launch(java, kafka, self.port, time.monotonic() + timeout_s, timeout_s)
         return self
@@ -240,7 +239,7 @@ class EmbeddedBroker:
             return None
         return last_words(broker._log(), broker.log_file)
 
-    def _launch(self, java: Path, kafka: Kafka, port: int, deadline: float, timeout_s: float) -> None:
+    def _launch(self, java: list[str], kafka: Kafka, port: int, deadline: float, timeout_s: float) -> None:
         if port and not is_free(port):
             raise BrokerError(f"port {port} of {HOST} is in use; choose another one, or 0 for a free one")
         relay_port = self.relay_port  # of an earlier life
@@ -269,13 +268,11 @@ class EmbeddedBroker:
                 raise
             return
 
-    def _spawn(self, java: Path, kafka: Kafka) -> None:
+    def _spawn(self, java: list[str], kafka: Kafka) -> None:
         self._token = uuid.uuid4().hex
-        command = [str(java), *JVM_FLAGS, f"-Xmx{self._heap_mb}m", f"-Drepstream.broker={self._token}"]
+        command = [*java, f"-Xmx{self._heap_mb}m", f"-Drepstream.broker={self._token}"]
         command += ["-cp", kafka.class_path, "kafka.Kafka", "server.properties"]
-        environment = dict(os.environ)
-        if LINUX:
-            environment["LC_ALL"] = "C.UTF-8"  # in the C locale Java cannot name files beyond ASCII
+        environment = java_environment()
         self.started_at = time.time()
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         said = self.data_dir / "jvm.log"
@@ -429,6 +426,13 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _java_and_kafka(say: Callable[[str], None]) -> tuple[list[str], Kafka]:
+    """Find Java, with the flags that it takes, and Kafka; what is missing is made."""
+    java = find_java()
+    kafka = ensure_kafka(java, say)
+    return [str(java), *JVM_FLAGS, *aot_flags(java, kafka, say)], kafka
 
 
 def _in_words(error: OSError) -> str:

@@ -7,12 +7,13 @@ without a word.
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import uuid
 from pathlib import Path
 
 from repstream.broker.jars import Kafka
-from repstream.processes.ports import HOST
+from repstream.processes.ports import HOST, LINUX
 from repstream.processes.private import FOLDER_MODE
 
 # C1 alone and the serial collector, by measurement (two cores, Java 25, Kafka 4.3.1; first answer to a
@@ -21,9 +22,10 @@ from repstream.processes.private import FOLDER_MODE
 #   defaults                            4.2 s          4.2 s            3.8 s        7.9 s    436 MB
 #   -XX:+UseSerialGC                    4.3 s          4.2 s            3.7 s        7.2 s    433 MB
 #   and -XX:TieredStopAtLevel=1         2.3 s          2.2 s            1.7 s        5.2 s    381 MB
-#   and an AOT cache                    1.3 s          1.2 s            1.2 s        4.6 s    388 MB
-# The optimising compiler never earns back its own work at our rates. The AOT cache would cost each user 8 s
-# of training and 69 MB once, for the second it saves; a base CDS archive alone saves nothing.
+#   and an AOT cache (`aot_flags`)      1.3 s          1.2 s            1.2 s        4.6 s    388 MB
+# The optimising compiler never earns back its own work at our rates. The AOT cache costs each user 10 s and 70 MB once;
+# a demo has its first prediction the earlier, and the tests, which start a hundred brokers, halve what these cost. A
+# base CDS archive alone saves nothing.
 JVM_FLAGS = (
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
@@ -33,6 +35,9 @@ JVM_FLAGS = (
     "-Dlog4j2.disableJmx=true",
     "-Dlog4j2.configurationFile=log4j2.properties",
 )
+
+HEAP_MB = 512
+"""Largest heap of the JVM by default, MiB."""
 
 _SERVER_PROPERTIES = """\
 process.roles=broker,controller
@@ -111,6 +116,14 @@ logger.kafkaconfig.level=warn
 logger.state.name=state.change.logger
 logger.state.level=warn
 """
+
+
+def java_environment() -> dict[str, str]:
+    """Return the environment that Java is run in."""
+    environment = dict(os.environ)
+    if LINUX:
+        environment["LC_ALL"] = "C.UTF-8"  # in the C locale Java cannot name files beyond ASCII
+    return environment
 
 
 def write_folder(

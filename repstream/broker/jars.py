@@ -30,6 +30,8 @@ KAFKA_VERSION = "4.3.1"
 MIN_JAVA = 17  # Kafka 4 servers run on nothing older
 _DOWNLOADS_AT_ONCE = 4
 _MARKER = "complete.json"
+AOT_SUFFIX = ".aot"
+"""Ends the names of files beside the jars that hold what a JVM makes of these (`repstream.broker.aot`)."""
 
 # org.apache.kafka:kafka_2.13:4.3.1 as Maven resolves it (runtime scope), and log4j-slf4j-impl: Kafka
 # logs through slf4j 1.7 and brings log4j-core, but nothing that binds the two, and so would log nothing.
@@ -265,9 +267,11 @@ def _fill(cache: Path, wrong: str, java: Path, progress: Callable[[str], None]) 
         cache.rename(partial)
     partial.mkdir(parents=True, exist_ok=True)
     (partial / _MARKER).unlink(missing_ok=True)
-    for left in partial.iterdir():  # a download that was killed
-        if left.is_dir():
+    for left in partial.iterdir():
+        if left.is_dir():  # a download that was killed
             shutil.rmtree(left)
+        elif left.suffix == AOT_SUFFIX:  # of jars that were other ones
+            left.unlink()
     missing = [jar for jar in JARS if not _is_right(partial / jar.name, jar)]
     if missing:
         _fetch(missing, partial, progress, cache)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 
+from repstream.broker.aot import aot_flags
 from repstream.broker.config import JVM_FLAGS, write_folder
 from repstream.broker.jars import ensure_kafka, find_java
 from repstream.errors import BrokerError
@@ -109,7 +110,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strict]:
     users = " ".join(f'user_repstream-{service}="secret"' for service in SERVICES)
     added = SETTINGS.format(port=port, inside=inside, controller=controller, users=users)
     settings.write_text(settings.read_text() + added)
-    run = [str(java), *JVM_FLAGS, "-Xmx512m", "-cp", kafka.class_path]
+    run = [str(java), *JVM_FLAGS, *aot_flags(java, kafka, print), "-Xmx512m", "-cp", kafka.class_path]
     formatting = ["kafka.tools.StorageTool", "format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", "server.properties"]
     subprocess.run([*run, *formatting], cwd=folder, check=True, capture_output=True, timeout=120)
     with (folder / "said.log").open("wb") as said:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from repstream.broker.aot import aot_flags
 from repstream.broker.config import JVM_FLAGS, write_folder
 from repstream.broker.jars import ensure_kafka, find_java
 from repstream.kafka.connection import KafkaConnection
@@ -67,7 +68,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     certificate += ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "ca.pem"]
     subprocess.run(certificate, cwd=folder, check=True, capture_output=True, timeout=60)
     (folder / "broker.pem").write_text((folder / "key.pem").read_text() + (folder / "ca.pem").read_text())
-    run = [str(java), *JVM_FLAGS, "-Xmx512m", "-cp", kafka.class_path]
+    run = [str(java), *JVM_FLAGS, *aot_flags(java, kafka, print), "-Xmx512m", "-cp", kafka.class_path]
     user = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
     formatting = ["kafka.tools.StorageTool", "format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", "server.properties"]
     subprocess.run(

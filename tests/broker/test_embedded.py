@@ -502,11 +502,13 @@ def test_kafka_is_fetched_once_with_progress_from_a_mirror(tmp_path: Path, mirro
 
 def test_a_damaged_cache_is_mended_by_fetching_what_is_wrong_alone(cache: Path, mirror: tuple[Path, list[str]]) -> None:
     damage(cache / "kafka_2.13-4.3.1.jar")
+    (cache / "java-of-another-jar.aot").write_bytes(b"made of what was there before")
     said: list[str] = []
     embedded_jars.ensure_kafka(embedded_jars.find_java(), said.append, cache)
     assert "is damaged (kafka_2.13-4.3.1.jar has" in said[0]
     assert {name for name in mirror[1] if name.endswith(".jar")} == {"kafka_2.13-4.3.1.jar"}
     assert embedded_jars.fault(cache) is None
+    assert list(cache.glob("*.aot")) == []
 
 
 def test_a_jar_that_is_not_the_released_one_is_refused(cache: Path, mirror: tuple[Path, list[str]]) -> None:
