@@ -1,12 +1,17 @@
-"""How the property tests draw their examples, and what is told at the end of what could not be checked."""
+"""What holds for all tests: compiled code is kept, property tests repeat, what could not be checked is told."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 
 import pytest
 from hypothesis import settings
+
+# Hundreds of processes run our code, and the tests are rewritten before they run: compiled once, not by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples each time, so that what was green stays so; `HYPOTHESIS_PROFILE=explore` looks for new ones.
 settings.register_profile("repeatable", derandomize=True)
