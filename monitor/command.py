@@ -93,6 +93,14 @@ def monitor(
             envvar="REPSTREAM_REPORT_EVERY",
         ),
     ] = ReportSettings.every_s,
+    alarm_reports: Annotated[
+        bool,
+        typer.Option(
+            "--alarm-reports/--no-alarm-reports",
+            help="Make a report when an alarm begins; a report keeps a core busy for 20 seconds.",
+            envvar="REPSTREAM_ALARM_REPORTS",
+        ),
+    ] = ReportSettings.on_alarm,
 ) -> None:
     """Watch predictions and labels for drift and falling accuracy, until SIGTERM or Ctrl-C."""
     from repstream.service.running import stop_on_signals
@@ -104,7 +112,7 @@ def monitor(
             monitoring=MonitoringSettings(window, current, retained),
             predictor_group=predictor_group,
         )
-        reporting = ReportSettings(reports, keep_reports, report_every)
+        reporting = ReportSettings(reports, keep_reports, report_every, alarm_reports)
     stopping = stop_on_signals()  # before the seconds that the imports take
 
     import contextlib
@@ -135,7 +143,7 @@ def monitor(
     with (
         contextlib.closing(PassWorker(loaded)) as worker,
         contextlib.closing(ReportMaker(reporting.folder, reporting.keep)) as maker,
-        contextlib.closing(ReportSchedule(maker, reporting.every_s)) as schedule,
+        contextlib.closing(ReportSchedule(maker, reporting.every_s, on_alarm=reporting.on_alarm)) as schedule,
     ):
         pulse = Heartbeat(stopping.is_set)
         service = Monitor(

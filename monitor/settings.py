@@ -25,7 +25,9 @@ class ReportSettings:
     keep : int
         The oldest beyond so many are deleted; each has about 10 MB.
     every_s : float
-        Wall time between scheduled reports, s; 0 disables them. Alarms trigger their own.
+        Wall time between scheduled reports, s; 0 disables them.
+    on_alarm : bool
+        Whether an alarm that begins triggers one.
 
     Raises
     ------
@@ -36,6 +38,7 @@ class ReportSettings:
     folder: Path = Path("reports")
     keep: int = 50
     every_s: float = 3600.0
+    on_alarm: bool = True
 
     def __post_init__(self) -> None:
         if self.keep < 1:

@@ -78,6 +78,17 @@ def test_without_a_time_only_alarms_have_reports(tmp_path: Path) -> None:
         assert reports.list() == []
 
 
+def test_alarms_have_no_reports_where_none_are_wanted(tmp_path: Path) -> None:
+    with maker(tmp_path, WRITES) as reports:
+        schedule = ReportSchedule(reports, 0.0, on_alarm=False)
+        schedule.begin(lambda: made_up(5))
+        schedule.on_alarm(alarm(1))
+        # One that was made of the alarm would be there before this one.
+        reports.request("asked", *made_up(5)).result(timeout=20)
+        assert reasons(reports) == ["asked"]
+        schedule.close()
+
+
 def test_of_nothing_no_report_is_made(tmp_path: Path) -> None:
     with maker(tmp_path, WRITES) as reports:
         schedule = ReportSchedule(reports, 0.05)

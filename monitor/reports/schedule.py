@@ -27,11 +27,14 @@ class ReportSchedule:
     maker : ReportMaker
     every_s : float
         Wall time from one to the next, s; 0 for none but those of alarms.
+    on_alarm : bool
+        Whether alarms have theirs.
     """
 
-    def __init__(self, maker: ReportMaker, every_s: float) -> None:
+    def __init__(self, maker: ReportMaker, every_s: float, *, on_alarm: bool = True) -> None:
         self._maker = maker
         self._every_s = every_s
+        self._is_for_alarms = on_alarm
         self._source: Callable[[], tuple[Reference, Current]] | None = None
         self._closing = threading.Event()
         self._alarm_at_s = -float("inf")
@@ -47,7 +50,7 @@ class ReportSchedule:
     def on_alarm(self, _alarm: Alarm) -> None:
         """Have a report made of what led to an alarm; returns at once."""
         now = time.monotonic()
-        if now - self._alarm_at_s >= _ALARM_PAUSE_S:
+        if self._is_for_alarms and now - self._alarm_at_s >= _ALARM_PAUSE_S:
             self._alarm_at_s = now
             self._ask("alarm")
 
