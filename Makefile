@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test files side by side: one for each of two processors.
 TESTS_AT_ONCE ?= 2
+# In the order of the folders: those on a real Kafka, of which some take minutes, before the many short ones.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
 # Extras too large for .venv. Each has an environment of its own, and its tests are tests/extras/with_EXTRA.py.
 LARGE_EXTRAS := dvc
@@ -28,7 +30,7 @@ demo: setup ## Live predictions on recorded sessions of people the model has nev
 
 test: setup ## All tests, on a real embedded Kafka; gets what they need of the system where it may
 	@.ci/system-packages
-	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) $(BY_FILE)
 
 test-unit: setup ## The quick tests of pure code, in seconds
 	$(BIN)/python -m pytest --ignore tests/broker -m "not slow" -n $(TESTS_AT_ONCE) --dist worksteal
@@ -36,7 +38,7 @@ test-unit: setup ## The quick tests of pure code, in seconds
 coverage: setup ## Which lines and branches the tests run, in the processes that they start, too
 	@.ci/system-packages
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+	$(BIN)/python -m coverage run -m pytest -n $(TESTS_AT_ONCE) $(BY_FILE)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
