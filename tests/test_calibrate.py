@@ -68,6 +68,7 @@ def test_the_files_fit_their_model_and_the_card_says_how_they_were_made(made: tu
     assert min(card["thresholds"].values()) >= 35.0
 
 
+@pytest.mark.slow
 def test_stable_wear_keeps_the_budget(made: tuple[Path, dict[str, Any]]) -> None:
     _, card = made
     assert card["false_alarms"] <= FALSE_ALARMS_A_DAY * card["hours"] / 24.0
@@ -75,6 +76,7 @@ def test_stable_wear_keeps_the_budget(made: tuple[Path, dict[str, Any]]) -> None
     assert card["false_alarms_in_the_first_hour"] <= card["false_alarms"]
 
 
+@pytest.mark.slow
 def test_what_was_learned_of_three_people_tells_a_fault_of_a_fourth(made: tuple[Path, dict[str, Any]]) -> None:
     drift = load_drift(load_model("small", made[0].parents[1]))
     assert drift is not None
@@ -99,7 +101,7 @@ def test_the_same_seed_learns_the_same_numbers_to_the_last_bit_and_another_seed_
 # What is refused
 
 
-def test_fewer_than_three_subjects_are_refused(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_fewer_than_three_subjects_are_refused(tmp_path: Path) -> None:
     files = written(tmp_path / "two", people("p1", "p2"))
     models = tmp_path / "models"
     success("train", *files, "--name", "two", "--models-dir", models)
@@ -110,6 +112,7 @@ def test_fewer_than_three_subjects_are_refused(made: tuple[Path, dict[str, Any]]
     assert not (models / "two" / "1" / "drift.npz").exists()
 
 
+@pytest.mark.slow
 def test_recordings_that_the_model_was_not_trained_on_are_refused(
     made: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
