@@ -244,7 +244,9 @@ def import_recordings(
 
 
 def _in_words(repairs: Mapping[str, int]) -> str:
-    return ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in sorted(repairs.items()))
+    from repstream.recordings.imports.words import in_words
+
+    return ", ".join(in_words(dict(sorted(repairs.items()))))
 
 
 def _progress(done: int, n: int) -> None:
@@ -268,29 +270,14 @@ def check(
 ) -> None:
     """Tell what recordings are worth: clock, holes, gravity, clipping, units, labels with their windows, copies."""
     import dataclasses
-    from collections import Counter
 
     from repstream.errors import RecordingError
-    from repstream.recordings import quality
     from repstream.recordings.catalogue import resolve
     from repstream.recordings.picture import page
-    from repstream.windows.cut import cut
+    from repstream.windows.worth import assess
 
     recordings = resolve(names)
-    copies = quality.find_copies(recordings)
-    found = []
-    for recording in recordings:
-        one = quality.examine(recording)
-        windows = cut(recording, window, window)
-        labels = windows.labels.tolist() if windows.labels is not None else [""] * len(windows.index)
-        one.windows = dict(sorted(Counter(label or "(no label)" for label in labels).items()))
-        lost = sorted({label for _, _, label in recording.label_intervals()} - set(one.windows))
-        if lost:
-            one.remarks.append(
-                f"no whole window of {window} samples ({window / 50:.2f} s) holds only {', '.join(lost)}"
-            )
-        one.copies = copies.get(recording.name, [])
-        found.append(one)
+    found = assess(recordings, window)
     if html is not None:
         try:
             html.write_text(page(recordings, found), encoding="utf-8")

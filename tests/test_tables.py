@@ -215,7 +215,10 @@ def test_what_real_files_do_is_repaired_and_said(tmp_path: Path) -> None:
     outcome = success("recordings", "convert", file, tmp_path / "out.parquet", "--json")
     counted = {"empty_rows": 2, "sorted_rows": 2, "spread_rows": 1, "labels_filled": 1}
     assert json.loads(outcome.out)["repairs"] == counted
-    assert outcome.err == "repaired: empty rows 2, labels filled 1, sorted rows 2, spread rows 1\n"
+    assert outcome.err == (
+        "repaired: 2 rows without all six numbers dropped, 1 sample without a label called Unlabelled, "
+        "2 rows out of order sorted, 1 repeated time spread\n"
+    )
     back = read_recording(tmp_path / "out.parquet")
     keep = [i for i in range(60) if i not in (0, 20)]
     assert back.values.tobytes() == original.values[keep].tobytes()
