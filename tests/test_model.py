@@ -383,11 +383,18 @@ def test_features_of_another_version_are_refused(models: Path) -> None:
     change_card(models, feature_set_version="0")
     assert refused(models) == (
         f"{models / 'tiny' / '1'}: the model was trained on version 0 of the feature set motion-shape, "
-        "this release computes version 1; retrain it: repstream train"
+        "this release computes version 2; retrain it: repstream train"
     )
     change_card(models, feature_set="gone")
     with pytest.raises(FeatureError, match=r"^unknown feature set 'gone'; choose one of motion-shape, naive-freq"):
         load_model("tiny", models)
+
+
+def test_features_of_the_first_version_are_read_at_the_window_where_they_are_the_same(models: Path) -> None:
+    change_card(models, feature_set_version="1")
+    assert load_card("tiny", models).window == 151
+    change_card(models, window=128)
+    assert "was trained on version 1 of the feature set motion-shape" in refused(models)
 
 
 @pytest.mark.parametrize("spec", ["other", "tiny/2", "tiny/1/x", "", "/"])

@@ -6,8 +6,8 @@ along a row), so that a window's features are the same to the last bit in a batc
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,9 @@ _BLOCK = 40
 # 1 s: the bands and frequencies of both sets lie about 1 Hz apart, and a Hann window as long tells 2 Hz apart at best.
 _LEAST_WINDOW = 50
 
+# The first versions read other frequencies where a window was not 151 samples long.
+_BEFORE_ANY_WINDOW = {"1": 151}
+
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -40,6 +43,8 @@ class FeatureSet:
         Fewest samples a window may have.
     kernel : callable
         ``(windows (n, 6, window), sides (n,)) -> (n, n_features)``.
+    earlier : mapping of str to int
+        Earlier versions, each with the one length of windows at which its values are still these.
     """
 
     name: str
@@ -47,6 +52,11 @@ class FeatureSet:
     names: tuple[str, ...]
     min_window: int
     kernel: Callable[[FloatArray, SideArray], FloatArray]
+    earlier: Mapping[str, int] = field(default_factory=dict)
+
+    def computes(self, version: str, window: int) -> bool:
+        """Whether windows of this length have the features that a version gave them."""
+        return version == self.version or self.earlier.get(version) == window
 
     def compute(self, windows: FloatArray, sides: SideArray | None = None) -> FloatArray:
         """Compute the features of many windows.
@@ -91,17 +101,19 @@ class FeatureSet:
 
 NAIVE_FREQUENCY = FeatureSet(
     name="naive-frequency",
-    version="1",
+    version="2",
     names=naive_frequency.NAMES,
     min_window=_LEAST_WINDOW,
     kernel=lambda windows, _: naive_frequency.naive_frequency(windows),
+    earlier=_BEFORE_ANY_WINDOW,
 )
 MOTION_SHAPE = FeatureSet(
     name="motion-shape",
-    version="1",
+    version="2",
     names=motion_shape.NAMES,
     min_window=_LEAST_WINDOW,
     kernel=motion_shape.motion_shape,
+    earlier=_BEFORE_ANY_WINDOW,
 )
 
 FEATURE_SETS = {s.name: s for s in (NAIVE_FREQUENCY, MOTION_SHAPE)}

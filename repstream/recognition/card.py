@@ -130,7 +130,7 @@ def open_card(spec: str, models_dir: Path | None = None) -> tuple[ModelCard, byt
     _read_file(folder, card, REFERENCE_FILE)
     _check_card(folder, card)
     features = feature_set(str(card["feature_set"]))
-    if features.version != card["feature_set_version"]:
+    if not features.computes(str(card["feature_set_version"]), int(card["window"])):
         raise ModelError(
             f"{folder}: the model was trained on version {card['feature_set_version']} of the feature set "
             f"{features.name}, this release computes version {features.version}; retrain it: repstream train"
