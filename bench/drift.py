@@ -31,9 +31,10 @@ from repstream.features.summary import EVERY_S
 from repstream.recognition.model import Model, load_model
 from repstream.recordings.recording import Recording
 from repstream.windows.cut import cut
-from training.alarms.calibrate import FALSE_ALARMS_A_DAY, learn
+from training.alarms.calibrate import FALSE_ALARMS_A_DAY
+from training.alarms.learn import learn, prepare
 from training.alarms.recogniser import HOP
-from training.alarms.wear import ROWS_AN_HOUR, Judge, follow, resample, sessions
+from training.alarms.wear import ROWS_AN_HOUR, Judge, false_alarms, resample, sessions
 from training.recipes import find_recipe
 from training.train import without_labels
 
@@ -169,14 +170,14 @@ def _catalogue() -> list[Recording]:
 
 
 def _judge(model: Model, found: DriftModel) -> Judge:
-    return Judge(found.recogniser, found.novelty, model.features, model.estimator, model.window)
+    return Judge(found.recogniser, found.novelty, model.features.name, model.estimator, model.window)
 
 
 def _wear(task: tuple[_Knowledge, float, int]) -> Figures:
     """Wear without a fault: when alarms began."""
     known, hours, seed = task
     wear = resample(known.judge, known.recordings, hours, seed)
-    alarms = [(at_s, VARIANTS[c.variant].cause) for at_s, c in follow(wear, known.calibration) if c.began]
+    alarms = [(at_s, VARIANTS[variant].cause) for at_s, variant in false_alarms(wear, known.calibration)]
     return {"device": wear.device, "hours": wear.hours, "alarms": alarms}
 
 
@@ -257,7 +258,7 @@ def _unknown(task: tuple[Model, DriftModel, str, int, int]) -> tuple[Case, list[
     model, found, label, runs, seed = task
     everyone = _catalogue()
     train = [r for r in everyone if r.subject in model.card["subjects"]["train"]]
-    judge = learn(find_recipe(str(model.card["recipe"])), without_labels(train, [label]), model.window, seed)
+    judge = learn(prepare(find_recipe(str(model.card["recipe"])), without_labels(train, [label]), model.window, seed))
     # As far as known movement of new people lies from it: as with the whole model.
     held_out = [r for r in everyone if r.subject in model.card["subjects"]["held_out"]]
     novelty = replace(judge.novelty, usual=found.novelty.usual, far=found.novelty.far)

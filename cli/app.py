@@ -27,7 +27,7 @@ _COMMANDS = {
     "features": "cli.offline",
     "score": "cli.offline",
     "train": "training.command",
-    "calibrate": "training.command",
+    "calibrate": "training.calibrate_command",
     "evaluate": "training.command",
     "demo": "demo.command",
     "produce": "producer.command",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
 import numpy as np
@@ -95,3 +96,14 @@ def test_the_shipped_scale_holds_for_people_that_it_was_not_set_on() -> None:
     of_new_people = evidence(spar_recordings("s08-*", "s09-*", "s10-*"), drift_model().novelty)
     assert -4.5 < np.median(of_new_people) < -1.5
     assert 0.02 < (of_new_people > 0.0).mean() < 0.25
+
+
+def test_an_exercise_of_a_single_window_is_known_though_nothing_is_learned_of_how_its_windows_differ() -> None:
+    data = build_dataset(exercising("p1", "ABC"), 151, 75)
+    rows = (data.labels != "C") | (np.cumsum(data.labels == "C") == 1)
+    features = feature_set("motion-shape").compute(data.windows[rows], data.sides[rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        novelty = fit_novelty(features, data.labels[rows])
+    assert len(novelty.points) == rows.sum()
+    assert np.isfinite(novelty.points).all()

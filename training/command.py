@@ -1,4 +1,4 @@
-"""``repstream train | calibrate | evaluate``."""
+"""``repstream train | evaluate``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repstream.service.options import DEFAULT_MODEL, JsonOutput, ModelName, ModelsDir, usage_errors
+from repstream.service.options import DEFAULT_MODEL, JsonOutput, ModelsDir, usage_errors
+from training.calibrate_command import DEFAULT_HOURS, DEFAULT_PROCESSES, Hours, Processes, Seed, calibrate_trained
 
 if TYPE_CHECKING:
     from repstream.recordings.recording import Recording
@@ -82,7 +83,6 @@ AuditOption = Annotated[
         help="Prove that no subject, session or stretch of movement is on two sides; copies are found by their content.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Random seed.", envvar="REPSTREAM_SEED")]
 
 DEMO_SUBJECTS = "s01,s02,s03,s04,s05,s06,s07"
 
@@ -146,6 +146,12 @@ def train(
     hop: Hop = 25,
     label_share: LabelShare = 1.0,
     seed: Seed = 0,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Calibrate the model's alarms on the same recordings, once it is trained."),
+    ] = False,
+    hours: Hours = DEFAULT_HOURS,
+    processes: Processes = DEFAULT_PROCESSES,
     as_json: JsonOutput = False,
 ) -> None:
     """Train a model on labelled recordings and write it with its card."""
@@ -174,55 +180,19 @@ def train(
         without or [],
         label_share,
     )
+    if not as_json:
+        typer.echo(f"{folder / card['name'] / card['version']}: {card['recipe_text']}; {division.how}")
+        if division.audit is not None:
+            typer.echo(f"  {division.audit.text()}")
+        for scores in card["scores"].values():
+            typer.echo(
+                f"  {scores['how']}: {scores['window_accuracy']:.1%} of {scores['windows']} windows, "
+                f"{scores['recording_accuracy']:.1%} of recordings"
+            )
+    if calibrate:
+        card["calibration"] = calibrate_trained(card, folder, division.train, hours, seed, processes, as_json)
     if as_json:
         typer.echo(json.dumps(card, indent=1))
-        return
-    typer.echo(f"{folder / card['name'] / card['version']}: {card['recipe_text']}; {division.how}")
-    if division.audit is not None:
-        typer.echo(f"  {division.audit.text()}")
-    for scores in card["scores"].values():
-        typer.echo(
-            f"  {scores['how']}: {scores['window_accuracy']:.1%} of {scores['windows']} windows, "
-            f"{scores['recording_accuracy']:.1%} of recordings"
-        )
-
-
-def calibrate(
-    recordings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FILE]…",
-            help="The recordings that the model was trained on, of three subjects or more. Default: those of spar.",
-        ),
-    ] = None,
-    model: ModelName = DEFAULT_MODEL,
-    models_dir: ModelsDir = None,
-    hours: Annotated[float, typer.Option(min=1.0, help="Hours of stable wear to resample per device.")] = 12.0,
-    processes: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 2,
-    seed: Seed = 0,
-    as_json: JsonOutput = False,
-) -> None:
-    """Learn what faults look like, and set the thresholds of a model's alarms, on people outside its reference."""
-    from repstream.alarms.files import NUMBERS_FILE, save_drift
-    from repstream.errors import SettingsError
-    from repstream.recognition.model import load_model
-    from repstream.recordings.catalogue import resolve
-    from training.alarms.calibrate import calibrate as calibrate_model
-
-    loaded = load_model(model, models_dir)
-    known = {entry["name"] for entry in loaded.card["data"]}
-    found = [r for r in resolve(recordings or ["spar/*"]) if r.name in known]
-    if not found:
-        raise SettingsError(f"none of these recordings was used to train {loaded.id}; name the recordings that were")
-    drift, card = calibrate_model(loaded, found, hours, seed, processes, _progress)
-    save_drift(drift, loaded, card)
-    if as_json:
-        typer.echo(json.dumps(card, indent=1))
-        return
-    typer.echo(
-        f"{loaded.folder / NUMBERS_FILE}: {card['false_alarms']} false alarms in {card['hours']:g} h of stable wear "
-        f"of people outside the reference, {card['false_alarms_per_24_h']:g} in 24 h"
-    )
 
 
 def evaluate(

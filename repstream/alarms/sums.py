@@ -166,7 +166,7 @@ class DeviceDrift:
             return calibration.level
         n, mean, square = known
         spread = np.sqrt(np.maximum(square - np.square(mean), 0.0))
-        own = np.clip(mean + calibration.margin * (1.0 + spread), _LEAST_LEVEL, _HIGHEST_LEVEL)
+        own = np.minimum(np.maximum(mean + calibration.margin * (1.0 + spread), _LEAST_LEVEL), _HIGHEST_LEVEL)
         weight = n / (n + _PRIOR)
         return (1.0 - weight) * calibration.level + weight * own
 

@@ -92,7 +92,7 @@ def rotate(read: Read, index: IntArray, fault: SessionFault) -> FloatArray:
     values = read(index)
     x, y, z = direction(fault.parameter)
     # Not numpy's: the last bit of a vectorised sine may depend on how many there are.
-    angles = (fault.share(index) * math.radians(fault.amount)).tolist()
+    angles = ((fault.share(index) if fault.ramp_us else np.ones(1)) * math.radians(fault.amount)).tolist()
     cos, sin = np.array([math.cos(a) for a in angles]), np.array([math.sin(a) for a in angles])
     for columns in SENSORS.values():
         a, b, c = (values[:, i].copy() for i in columns)

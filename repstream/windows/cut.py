@@ -78,6 +78,21 @@ def runs_of(recording: Recording) -> list[Run]:
     return [run for run in runs if len(run.values)]
 
 
+def windows_in(run: Run, window: int, hop: int) -> tuple[list[int], FloatArray]:
+    """Cut a run into windows.
+
+    Returns
+    -------
+    list of int
+        The windows' numbers.
+    ndarray, shape (n_windows, n_columns, window)
+        As `gather` returns them.
+    """
+    end = run.start + len(run.values)
+    ks = list(range(first_index(run.start, hop), (end - window) // hop + 1))
+    return ks, gather(run.values, [k * hop - run.start for k in ks], window)
+
+
 def _times_s(runs: list[Run], positions: IntArray) -> FloatArray:
     """Times of grid positions within runs, s from the recording's first sample."""
     line = np.array([piece for run in runs for piece in run.line], dtype=np.int64).reshape(-1, 2)
@@ -121,9 +136,8 @@ def cut(
     numbers: list[int] = []
     runs = runs_of(recording)
     for run in runs:
-        end = run.start + len(run.values)
-        ks = list(range(first_index(run.start, hop), (end - window) // hop + 1))
-        pieces.append(gather(run.values, [k * hop - run.start for k in ks], window))
+        ks, windows = windows_in(run, window, hop)
+        pieces.append(windows)
         numbers += ks
     index = np.array(numbers, dtype=np.int64)
     values = np.concatenate(pieces) if pieces else np.empty((0, 6, window))

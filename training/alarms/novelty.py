@@ -20,6 +20,7 @@ def fit_novelty(features: FloatArray, labels: TextArray) -> Novelty:
     ----------
     features : ndarray, shape (n_windows, n_features)
     labels : ndarray of str, shape (n_windows,)
+        Of two of them at least there are two windows or more.
     """
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -27,7 +28,9 @@ def fit_novelty(features: FloatArray, labels: TextArray) -> Novelty:
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-9
     identity = np.eye(features.shape[1])
     x = projected(features, mean, deviation, identity)
-    apart = LinearDiscriminantAnalysis(solver="eigen", shrinkage=_SHRINKAGE).fit(x, labels)
+    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    several = counts[of] > 1
+    apart = LinearDiscriminantAnalysis(solver="eigen", shrinkage=_SHRINKAGE).fit(x[several], labels[several])
     most = PCA(min(_COMPONENTS, *x.shape), whiten=True).fit(x)
     directions = np.concatenate(
         [
