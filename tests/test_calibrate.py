@@ -112,6 +112,7 @@ def test_the_same_seed_learns_the_same_numbers_to_the_last_bit_and_another_seed_
 # Of training and calibrating in one
 
 
+@pytest.mark.slow
 def test_train_calibrates_with_the_same_recordings_in_one_command(
     made: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -192,6 +193,7 @@ def test_copies_resampled_side_by_side_are_those_resampled_alone(rate_hz: float)
     assert set(examples.groups.tolist()) == {"p1"}
 
 
+@pytest.mark.slow
 def test_of_many_recordings_each_copy_gives_some_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = people("p1", "p2")
     everything = make_examples(recordings, WINDOW_SAMPLES, 3)
@@ -318,6 +320,7 @@ def test_wear_that_keeps_the_budget_has_the_least_thresholds() -> None:
     assert (alarms, set(calibration.threshold.tolist())) == ([], {35.0})
 
 
+@pytest.mark.slow
 def test_the_alarms_that_are_left_are_those_of_all_wear_at_the_last_thresholds() -> None:
     """Though only devices with alarms are gone through again."""
     wear = [wear_with(*each, n=2_400) for each in ((1.0, 1500), (7.5, 800), (6.0, 900), (7.0, 1200))]
