@@ -73,29 +73,47 @@ def predict_arguments(bootstrap_servers: str, group: str = "test", *more: str) -
     return ["predict", "--bootstrap-servers", bootstrap_servers, "--model", MODEL, "--group", group, *more]
 
 
-def read_topic(bootstrap_servers: str, topic: str, isolation: str = "read_committed") -> list[Any]:
-    """Read all that stands in a topic now."""
-    consumer = KafkaConnection(bootstrap_servers).consumer(isolation_level=isolation)
-    try:
-        partitions = consumer.partitions_of(topic)
+class Topic:
+    """What stands in a topic; each look reads on from where the last one ended. Close it."""
+
+    def __init__(self, bootstrap_servers: str, name: str, isolation: str = "read_committed") -> None:
+        self._consumer = KafkaConnection(bootstrap_servers).consumer(isolation_level=isolation, fetch_max_wait_ms=10)
+        self._name = name
+        self._records: list[Any] = []
+
+    def records(self) -> list[Any]:
+        """All that stands there now."""
+        partitions = self._consumer.partitions_of(self._name)
         if not partitions:
             return []  # nobody has made the topic yet
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        records = []
+        if not self._consumer.assignment():
+            self._consumer.assign(partitions)
+            self._consumer.seek_to_beginning(*partitions)
+        ends = self._consumer.end_offsets(partitions)
         deadline = time.monotonic() + 60
-        while any(consumer.position(tp) < ends[tp] for tp in partitions):
-            assert time.monotonic() < deadline, f"{topic} could not be read to its end {ends}"
-            for got in consumer.poll(timeout_ms=200, max_records=10_000).values():
-                records += got
-        return records
-    finally:
-        consumer.close()
+        while any(self._consumer.position(tp) < ends[tp] for tp in partitions):
+            assert time.monotonic() < deadline, f"{self._name} could not be read to its end {ends}"
+            for got in self._consumer.poll(timeout_ms=200, max_records=10_000).values():
+                self._records += got
+        return self._records
+
+    def predictions(self) -> list[messages.Prediction]:
+        """All that stands there now, decoded."""
+        return [messages.decode_prediction(r.value) for r in self.records()]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def read_topic(bootstrap_servers: str, topic: str, isolation: str = "read_committed") -> list[Any]:
+    """Read all that stands in a topic now."""
+    with contextlib.closing(Topic(bootstrap_servers, topic, isolation)) as there:
+        return there.records()
 
 
 def read_predictions(bootstrap_servers: str) -> list[messages.Prediction]:
-    return [messages.decode_prediction(r.value) for r in read_topic(bootstrap_servers, topics.PREDICTIONS)]
+    with contextlib.closing(Topic(bootstrap_servers, topics.PREDICTIONS)) as there:
+        return there.predictions()
 
 
 def expected_predictions(names: Sequence[str], model: Model, hop: int | None = None) -> Rows:
@@ -124,18 +142,11 @@ def assert_stream_equals_batch(predictions: Sequence[messages.Prediction], expec
 
 def wait_for_predictions(bootstrap_servers: str, n: int, timeout_s: float = 90.0) -> list[messages.Prediction]:
     """Wait until at least `n` predictions are readable, and return all there are."""
-    found: list[messages.Prediction] = []
-
-    def enough() -> bool:
-        found[:] = read_predictions(bootstrap_servers)
-        return len(found) >= n
-
     deadline = time.monotonic() + timeout_s
-    while not enough():
-        if time.monotonic() > deadline:
-            break  # the caller's comparison says what is missing
-        time.sleep(0.3)
-    return found
+    with contextlib.closing(Topic(bootstrap_servers, topics.PREDICTIONS)) as there:
+        while len(there.records()) < n and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return there.predictions()  # the caller's comparison says what is missing
 
 
 def metrics(port: int) -> str:

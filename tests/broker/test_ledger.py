@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 from repstream.broker.broker import EmbeddedBroker
@@ -16,39 +17,40 @@ from repstream.messages.topics import LEDGER, SAMPLES
 from repstream.processes.ports import free_port
 from repstream.recordings.catalogue import resolve
 from tests.broker.services import (
+    Topic,
     end,
     predict_arguments,
-    read_predictions,
-    read_topic,
     service,
     value_of,
+    wait_for_predictions,
     wait_until,
 )
 
 NAMES = ["spar/s08-*", "spar/s09-left-*"]
 
 
-def ledgers(broker: EmbeddedBroker, group: str) -> dict[int, LedgerEntry]:
-    """The newest entry of each partition."""
-    entries = [decode_ledger(record.value) for record in read_topic(broker.bootstrap_servers, LEDGER)]
-    return {entry.partition: entry for entry in entries if entry.group == group}
+class Ledgers:
+    """What the topic of ledgers says, and how far the samples go."""
 
+    def __init__(self, broker: EmbeddedBroker) -> None:
+        self._entries, self._samples = (Topic(broker.bootstrap_servers, name) for name in (LEDGER, SAMPLES))
 
-def total(broker: EmbeddedBroker, group: str) -> dict[str, int]:
-    newest = ledgers(broker, group).values()
-    return {fate: sum(entry.samples[fate] for entry in newest) for fate in ("sent", *LEDGER_FATES)}
+    def newest(self, group: str) -> dict[int, LedgerEntry]:
+        """The newest entry of each partition."""
+        entries = [decode_ledger(record.value) for record in self._entries.records()]
+        return {entry.partition: entry for entry in entries if entry.group == group}
 
+    def total(self, group: str) -> dict[str, int]:
+        newest = self.newest(group).values()
+        return {fate: sum(entry.samples[fate] for entry in newest) for fate in ("sent", *LEDGER_FATES)}
 
-def log_ends(broker: EmbeddedBroker) -> dict[int, int]:
-    ends: dict[int, int] = {}
-    for record in read_topic(broker.bootstrap_servers, SAMPLES):
-        ends[record.partition] = record.offset + 1
-    return ends
+    def told_to_the_end(self, group: str) -> bool:
+        ends = {record.partition: record.offset + 1 for record in self._samples.records()}
+        return {number: entry.offset for number, entry in self.newest(group).items() if entry.offset} == ends
 
-
-def told_to_the_end(broker: EmbeddedBroker, group: str) -> bool:
-    told = {number: entry.offset for number, entry in ledgers(broker, group).items() if entry.offset}
-    return told == log_ends(broker)
+    def close(self) -> None:
+        self._entries.close()
+        self._samples.close()
 
 
 def fetch(port: int, path: str) -> str:
@@ -61,7 +63,7 @@ def fetch(port: int, path: str) -> str:
 
 def test_without_loss_the_sent_are_what_the_producer_sent_and_the_monitor_shows_it(tmp_path: Path) -> None:
     port = free_port()
-    with EmbeddedBroker.start(tmp_path / "kafka") as broker:
+    with EmbeddedBroker.start(tmp_path / "kafka") as broker, closing(Ledgers(broker)) as ledgers:
         address = broker.bootstrap_servers
         watch = ["monitor", "--bootstrap-servers", address, "--port", str(port), "--predictor-group", "ours"]
         with (
@@ -80,8 +82,8 @@ def test_without_loss_the_sent_are_what_the_producer_sent_and_the_monitor_shows_
             samples = json.loads(produced.stdout)["samples"]
             assert samples == sum(r.n_samples for r in resolve(NAMES))
             # The last second is told without waiting for more packets or for the end.
-            wait_until(lambda: told_to_the_end(broker, "ours"), "the ledger of all that was sent")
-            told = total(broker, "ours")
+            wait_until(lambda: ledgers.told_to_the_end("ours"), "the ledger of all that was sent")
+            told = ledgers.total("ours")
             assert told["sent"] == samples
             assert told["sent"] == sum(told[fate] for fate in LEDGER_FATES)
             assert {fate for fate in LEDGER_FATES if told[fate]} == {"used", "ended", "buffered"}
@@ -112,23 +114,23 @@ def test_killed_again_and_again_on_a_bad_network_it_adds_up_and_is_that_of_a_pre
     for fault in faults:
         produce += ["--inject", fault]
     log = tmp_path / "services.log"
-    with EmbeddedBroker.start(tmp_path / "kafka") as broker:
+    with EmbeddedBroker.start(tmp_path / "kafka") as broker, closing(Ledgers(broker)) as ledgers:
         address = broker.bootstrap_servers
         predict = predict_arguments(address, "killed", "--checkpoint-every", "1")
         with service(*produce, "--bootstrap-servers", address, log=log) as producer:
             for wanted in (50, 250, 450, 650):
                 with service(*predict, log=log) as predictor:
-                    wait_until(lambda n=wanted: len(read_predictions(address)) >= n, f"{wanted} predictions")  # type: ignore[misc]
+                    assert len(wait_for_predictions(address, wanted)) >= wanted
                     end(predictor, signal.SIGKILL)
             assert producer.wait(120) == 0, log.read_text()[-3000:]
         with service(*predict, log=log) as predictor:
-            wait_until(lambda: told_to_the_end(broker, "killed"), "the ledger of the whole log")
+            wait_until(lambda: ledgers.told_to_the_end("killed"), "the ledger of the whole log")
             assert end(predictor) == 0
         with service(*predict_arguments(address, "calm"), log=log) as predictor:
-            wait_until(lambda: told_to_the_end(broker, "calm"), "the same, by a predictor that nobody kills")
+            wait_until(lambda: ledgers.told_to_the_end("calm"), "the same, by a predictor that nobody kills")
             assert end(predictor) == 0
-        killed, calm = ledgers(broker, "killed"), ledgers(broker, "calm")
-        told = total(broker, "killed")
+        killed, calm = ledgers.newest("killed"), ledgers.newest("calm")
+        told = ledgers.total("killed")
     assert {n: (e.samples, e.gaps) for n, e in killed.items()} == {n: (e.samples, e.gaps) for n, e in calm.items()}
     assert told["sent"] == sum(told[fate] for fate in LEDGER_FATES)
     for fate in ("used", "late", "duplicate", "gap", "ended", "missing", "rejected", "buffered"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from repstream.recordings.recording import Recording
 from repstream.recordings.tables import write_recording
 from tests.broker.services import (
     MODEL,
+    Topic,
     assert_stream_equals_batch,
     end,
     expected_predictions,
@@ -43,6 +45,7 @@ from tests.broker.services import (
     wait_for_predictions,
     wait_until,
 )
+from tests.support import success
 
 NAMES = ["spar/s08-left-*"]
 
@@ -59,15 +62,21 @@ def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
         yield running
 
 
+@pytest.fixture
+def predicted(broker: EmbeddedBroker) -> Iterator[Topic]:
+    """The predictions, for a test that looks again and again."""
+    with contextlib.closing(Topic(broker.bootstrap_servers, PREDICTIONS)) as there:
+        yield there
+
+
 def produce(broker: EmbeddedBroker, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "repstream", "produce", *arguments, "--bootstrap-servers", broker.bootstrap_servers],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    """Run the command in this process, which has imported what it needs."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        success("produce", *arguments, "--bootstrap-servers", broker.bootstrap_servers)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def packets_of(recording: Recording, n: int = 10, origin_s: float = 1_763_700_000.0) -> list[Packet]:
@@ -376,7 +385,7 @@ def test_kafka_gone_for_30_s_in_mid_stream_loses_nothing(broker: EmbeddedBroker,
             "produce", *NAMES, "--speed", "10", "--bootstrap-servers", broker.bootstrap_servers, log=log
         ) as producer,
     ):
-        wait_until(lambda: len(read_predictions(broker.bootstrap_servers)) > 20, "predictions flow")
+        assert len(wait_for_predictions(broker.bootstrap_servers, 21)) > 20, "predictions flow"
         broker.kill()
         time.sleep(30)  # the outage itself, not a wait for something
         broker.restart()
@@ -403,7 +412,7 @@ def test_sigterm_finishes_the_batch_leaves_the_group_and_exits_0(broker: Embedde
 
 
 def test_what_a_silent_device_held_back_comes_out_once_and_its_session_goes_on_under_the_right_numbers(
-    broker: EmbeddedBroker, model: Model
+    broker: EmbeddedBroker, model: Model, predicted: Topic
 ) -> None:
     """
     Packets of 10 samples; number 38 is lost, and the device falls silent after 40::
@@ -418,7 +427,7 @@ def test_what_a_silent_device_held_back_comes_out_once_and_its_session_goes_on_u
     predict = predict_arguments(broker.bootstrap_servers, "g", "--idle-after", "1")
 
     def numbers() -> list[int]:
-        return sorted(p.index for p in read_predictions(broker.bootstrap_servers))
+        return sorted(p.index for p in predicted.predictions())
 
     with service(*predict) as predictor:
         wait_until(lambda: numbers() == list(range(11)), "what was held back comes out")
@@ -483,7 +492,7 @@ def assert_each_window_once_and_right(
 
 
 def test_partitions_may_be_added_under_a_running_predictor_and_no_id_stands_twice(
-    broker: EmbeddedBroker, model: Model, tmp_path: Path
+    broker: EmbeddedBroker, model: Model, tmp_path: Path, predicted: Topic
 ) -> None:
     """
     Sessions of 12 devices; those whose key moves count from the epoch from sample 500 on::
@@ -504,7 +513,7 @@ def test_partitions_may_be_added_under_a_running_predictor_and_no_id_stands_twic
 
         def newest() -> dict[str, float]:
             ends: dict[str, float] = {}
-            for p in read_predictions(broker.bootstrap_servers):
+            for p in predicted.predictions():
                 ends[p.session] = max(ends.get(p.session, 0.0), p.end)
             return ends
 
@@ -550,7 +559,7 @@ def test_partitions_may_be_added_under_a_running_predictor_and_no_id_stands_twic
     ],
 )
 def test_a_changed_setting_repeats_and_loses_no_window(
-    broker: EmbeddedBroker, model: Model, tmp_path: Path, before: list[str], after: list[str]
+    broker: EmbeddedBroker, model: Model, tmp_path: Path, predicted: Topic, before: list[str], after: list[str]
 ) -> None:
     """
     Packet 20 comes 2.6 s late; what stands after the only checkpoint, at packet 10, is read again::
@@ -565,7 +574,7 @@ def test_a_changed_setting_repeats_and_loses_no_window(
     predict = predict_arguments(broker.bootstrap_servers, "g", "--batch-packets", "10", "--checkpoint-every", "600")
 
     def starts() -> list[float]:
-        return sorted(p.start - 1_763_700_000.0 for p in read_predictions(broker.bootstrap_servers))
+        return sorted(p.start - 1_763_700_000.0 for p in predicted.predictions())
 
     send(broker, [(key, encode(p)) for p in packets[:60]])
     first = [k * 0.5 for k in range((600 - 151) // 25 + 1)]
