@@ -86,9 +86,9 @@ class Topic:
         partitions = self._consumer.partitions_of(self._name)
         if not partitions:
             return []  # nobody has made the topic yet
-        if not self._consumer.assignment():
+        if new := [tp for tp in partitions if tp not in self._consumer.assignment()]:
             self._consumer.assign(partitions)
-            self._consumer.seek_to_beginning(*partitions)
+            self._consumer.seek_to_beginning(*new)
         ends = self._consumer.end_offsets(partitions)
         deadline = time.monotonic() + 60
         while any(self._consumer.position(tp) < ends[tp] for tp in partitions):

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from repstream.recognition.scoring import score
 from repstream.recordings.catalogue import resolve
 from tests.broker.services import (
     MODEL,
+    Topic,
     end,
     predict_arguments,
-    read_topic,
     service,
     value_of,
     wait_until,
@@ -44,10 +45,9 @@ _PATIENCE_S = 90.0
 GARBAGE = (b"", b"no JSON", b"[]", b'{"v": 99}', b"\xff\xfe")
 
 
-def told(address: str) -> list[tuple[tuple[int, int], Alarm]]:
+def told(alarms: Topic) -> list[tuple[tuple[int, int], Alarm]]:
     """All alarms that can be read, with their place in the log."""
-    records = [r for r in read_topic(address, ALARMS) if r.value not in GARBAGE]
-    return [((r.partition, r.offset), decode_alarm(r.value)) for r in records]
+    return [((r.partition, r.offset), decode_alarm(r.value)) for r in alarms.records() if r.value not in GARBAGE]
 
 
 def of_devices(alarms: list[Alarm]) -> list[Alarm]:
@@ -114,11 +114,19 @@ def test_alarms_of_a_monitor_killed_twice_are_those_of_one_never_killed(tmp_path
     model = load_model(MODEL)
     windows = sum(len(score(r, model).features) for r in resolve(NAMES))
     log = tmp_path / "services.log"
-    with EmbeddedBroker.start(tmp_path / "kafka") as broker:
+    with EmbeddedBroker.start(tmp_path / "kafka") as broker, closing(Topic(broker.bootstrap_servers, ALARMS)) as alarms:
         address = broker.bootstrap_servers
         port = free_port()
         watch = ["monitor", "--bootstrap-servers", address, "--port", str(port), "--every", "1"]
-        watch += ["--predictor-group", "test", "--report-every", "0", "--reports", str(tmp_path / "reports")]
+        watch += [
+            "--predictor-group",
+            "test",
+            "--report-every",
+            "0",
+            "--no-alarm-reports",
+            "--reports",
+            str(tmp_path / "reports"),
+        ]
         produce = ["produce", *NAMES, "--bootstrap-servers", address, "--speed", "10", "--quiet"]
         produce += ["--inject", f"rotate:90,z@40-100/{TURNED}"]
 
@@ -134,7 +142,7 @@ def test_alarms_of_a_monitor_killed_twice_are_those_of_one_never_killed(tmp_path
             odd = send_what_does_not_belong_there(address)
             with service(*produce, log=log) as producer:
                 # It has written nothing down since its start: the next one reads all of this again.
-                wait_until(lambda: bool(of_devices([a for _, a in told(address)])), "the alarm")
+                wait_until(lambda: bool(of_devices([a for _, a in told(alarms)])), "the alarm", _PATIENCE_S)
                 end(monitor, signal.SIGKILL)
                 with service(*watch, "--group", "killed", log=log) as again:
                     wait_until(lambda: done(windows // 2), "a half of all predictions")
@@ -143,19 +151,19 @@ def test_alarms_of_a_monitor_killed_twice_are_those_of_one_never_killed(tmp_path
                 with service(*watch, "--group", "killed", log=log) as again:
                     wait_until(lambda: done(windows), f"all {windows} predictions", 120)
                     assert producer.wait(60) == 0
-                    assert_shown_as_told(port, [a for _, a in told(address)])
+                    assert_shown_as_told(port, [a for _, a in told(alarms)])
                     assert value_of(fetch(port, "/metrics")[1], "repstream_ledger_difference") == 0
                     assert end(again, timeout_s=_PATIENCE_S) == 0
-        first = told(address)
+        first = told(alarms)
         places = {place for place, _ in first}
         with service(*watch, "--group", "calm", log=log) as monitor:
             wait_until(lambda: done(windows), "all predictions, by a monitor that nobody kills")
             wait_until(lambda: by_cause(port, "repstream_drift_alarms_total")["rotated", "device"] > 0, "its alarms")
             odd_ones = value_of(fetch(port, "/metrics")[1], "repstream_monitor_odd_messages_total")
-            later = [a for place, a in told(address) if place not in places]
+            later = [a for place, a in told(alarms) if place not in places]
             begun = Counter((a.cause, a.scope) for a in later if a.ended is None)
             assert by_cause(port, "repstream_drift_alarms_total") == begun
-            assert_shown_as_told(port, [a for _, a in told(address)])
+            assert_shown_as_told(port, [a for _, a in told(alarms)])
             assert end(monitor, timeout_s=_PATIENCE_S) == 0
     assert odd_ones == 2 * odd
     killed, calm = of_devices([a for _, a in first]), of_devices(later)
@@ -210,7 +218,7 @@ def test_predictions_dated_2096_end_no_alarm_and_stop_no_monitor_and_alarms_of_a
     sent = calm + sent
     left = [alarm_of(model, now - 5_300) for model in ("old/1", "live/1")]
     log = tmp_path / "monitor.log"
-    with EmbeddedBroker.start(tmp_path / "kafka") as broker:
+    with EmbeddedBroker.start(tmp_path / "kafka") as broker, closing(Topic(broker.bootstrap_servers, ALARMS)) as alarms:
         address = broker.bootstrap_servers
         ensure_topics(KafkaConnection(address))
         producer = KafkaConnection(address).producer()
@@ -224,22 +232,26 @@ def test_predictions_dated_2096_end_no_alarm_and_stop_no_monitor_and_alarms_of_a
         producer.close()
         port = free_port()
         watch = ["monitor", "--bootstrap-servers", address, "--port", str(port), "--every", "1"]
-        watch += ["--report-every", "0", "--reports", str(tmp_path / "reports")]
+        watch += ["--report-every", "0", "--no-alarm-reports", "--reports", str(tmp_path / "reports")]
         with service(*watch, log=log) as monitor:
 
             def over() -> dict[str, str]:
-                return {a.model: a.text for _, a in told(address) if a.ended is not None}
+                return {a.model: a.text for _, a in told(alarms) if a.ended is not None}
 
             wait_until(lambda: fetch(port, "/readyz")[0] == 200, "a monitor", _PATIENCE_S)
             # Looked for every 30 s, when what is silent is forgotten, too.
             wait_until(lambda: "old/1" in over(), "the alarm that nobody watches ends", _PATIENCE_S)
             assert over().keys() == {"old/1"}
             assert "no prediction of model old/1 has come for an hour" in over()["old/1"]
-            on = [a for a in json.loads(fetch(port, "/monitoring")[1])["alarms"] if a["ended"] is None]
+
+            def on() -> list[dict[str, Any]]:
+                return [a for a in json.loads(fetch(port, "/monitoring")[1])["alarms"] if a["ended"] is None]
+
+            # It shows what it has read back from the topic.
+            wait_until(lambda: {a["model"] for a in on()} == {"spar/1", "live/1"}, "those of the others are still on")
             # All seven are stuck at once: a pass that saw it has an alarm of scope "all", too.
-            of_sensors = {a["device"] for a in on if (a["model"], a["scope"]) == ("spar/1", "device")}
+            of_sensors = {a["device"] for a in on() if (a["model"], a["scope"]) == ("spar/1", "device")}
             assert of_sensors == set(devices)
-            assert {a["model"] for a in on} == {"spar/1", "live/1"}
             assert json.loads(fetch(port, "/monitoring")[1])["other_models"] == ["live/1"]
             assert end(monitor, timeout_s=_PATIENCE_S) == 0
     assert "starting again" not in log.read_text()

@@ -138,7 +138,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with EmbeddedBroker.start(folder / "kafka") as broker:
         address = broker.bootstrap_servers
         watch = ["monitor", "--bootstrap-servers", address, "--port", str(ports["monitor"]), "--every", "1"]
-        watch += ["--window", "10", "--reports", str(folder / "reports")]
+        watch += ["--window", "10", "--no-alarm-reports", "--reports", str(folder / "reports")]
         keep = ["store", "--bootstrap-servers", address, "--store", f"sqlite:///{folder / 'store.db'}"]
         keep += ["--metrics-port", str(ports["store"])]
         replay = ["produce", "spar/s08-*", "spar/s09-*", "--bootstrap-servers", address, "--wearers", "12", "--loop"]
