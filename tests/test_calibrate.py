@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     models = folder / "models"
     success("train", *files, "--name", "small", "--models-dir", models)
     arguments = [*files, "--model", "small", "--models-dir", models, "--hours", HOURS, "--processes", 1]
-    said = success("calibrate", *arguments)
+    said = success("calibrate", *arguments, "--audit")
     made = models / "small" / "1"
     card = json.loads((made / "drift.json").read_text())
     assert said.out == (
@@ -70,6 +70,7 @@ def test_the_files_fit_their_model_and_the_card_says_how_they_were_made(made: tu
     assert card["model_card_sha256"] == json.loads((folder / "card.json").read_text())["card_sha256"]
     assert card["sha256"] == hashlib.sha256((folder / "drift.npz").read_bytes()).hexdigest()
     assert card["subjects"] == ["p1", "p2", "p3"]
+    assert (card["audit"]["by"], card["audit"]["sides"]) == ("subject", 3)
     assert (card["devices"], card["hours"], card["seed"]) == (3, 3.0 * HOURS, 0)
     assert card["budget_false_alarms_per_24_h"] == FALSE_ALARMS_A_DAY == 1.0
     assert len(card["thresholds"]) == len(VARIANTS)
@@ -142,6 +143,18 @@ def test_a_calibration_that_fails_leaves_the_trained_model_and_says_so(tmp_path:
 
 
 # What is refused
+
+
+def test_a_copy_among_those_that_are_left_out_in_turn_is_found_before_anything_is_learned(tmp_path: Path) -> None:
+    own = people("p1", "p2", "p3")
+    copied = replace(own[0], name="again", subject="p3", session="again", device="watch-p3")
+    files = written(tmp_path / "recordings", [*own, copied])
+    models = tmp_path / "models"
+    success("train", *files, "--name", "leaky", "--models-dir", models)
+    said = failure("calibrate", *files, "--model", "leaky", "--models-dir", models, "--hours", 1, "--audit")
+    assert "again" in said
+    assert own[0].name in said
+    assert not (models / "leaky" / "1" / "drift.npz").exists()
 
 
 def test_fewer_than_three_subjects_are_refused(tmp_path: Path) -> None:

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 Hours = Annotated[float, typer.Option(min=1.0, help="Hours of stable wear to resample per device.")]
 Processes = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
 Seed = Annotated[int, typer.Option(help="Random seed.", envvar="REPSTREAM_SEED")]
+AuditOption = Annotated[
+    bool,
+    typer.Option(
+        "--audit",
+        help="Prove that no subject, session or stretch of movement is on two sides; copies are found by their content.",
+    ),
+]
 DEFAULT_HOURS = 12.0
 DEFAULT_PROCESSES = 2
 
@@ -45,6 +52,7 @@ def calibrate(
     hours: Hours = DEFAULT_HOURS,
     processes: Processes = DEFAULT_PROCESSES,
     seed: Seed = 0,
+    audit: AuditOption = False,
     as_json: JsonOutput = False,
 ) -> None:
     """Learn what faults look like, and set the thresholds of a model's alarms, on people outside its reference."""
@@ -60,7 +68,7 @@ def calibrate(
         raise SettingsError(f"none of these recordings was used to train {loaded.id}; name the recordings that were")
     labels = {label for r in found for _, _, label in r.label_intervals()}
     found = without_labels(found, sorted(labels.intersection(loaded.card.get("without", []))))
-    card = calibrate_model(loaded, found, hours, seed, processes, _progress)
+    card = calibrate_model(loaded, found, hours, seed, processes, _progress, audited=audit)
     typer.echo(json.dumps(card, indent=1) if as_json else summary(loaded.folder, card))
 
 
@@ -71,8 +79,12 @@ def calibrate_model(
     seed: int,
     processes: int,
     progress: Callable[[str], None] = _progress,
+    *,
+    audited: bool = False,
 ) -> dict[str, Any]:
     """Calibrate a model on the recordings that it was trained on, and write what comes of it beside it.
+
+    Where `audited`, those that are left out in turn are compared with each other first.
 
     Returns
     -------
@@ -82,14 +94,17 @@ def calibrate_model(
     Raises
     ------
     RecordingError
-        Where the recordings are of too few people, or too short.
+        Where the recordings are of too few people, or too short, or the audit finds something on two sides.
     SettingsError
         Where a process did not live to its end.
     """
     from repstream.alarms.files import save_drift
     from repstream.errors import SettingsError
-    from training.alarms.calibrate import calibrate
+    from training.alarms.calibrate import audit_turns, calibrate
 
+    found = audit_turns(model, recordings) if audited else None
+    if found is not None:
+        progress(found.text())
     try:
         drift, card = calibrate(model, recordings, hours, seed, processes, progress)
     except BrokenExecutor as error:
@@ -97,6 +112,8 @@ def calibrate_model(
             "a process was ended from outside, probably for lack of memory; calibrate with --processes 1, "
             "fewer --hours or fewer recordings"
         ) from error
+    if found is not None:
+        card["audit"] = found.as_dict()
     save_drift(drift, model, card)
     if card["hours"] < _TELLING_HOURS:
         progress(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repstream.service.options import DEFAULT_MODEL, JsonOutput, ModelsDir, usage_errors
-from training.calibrate_command import DEFAULT_HOURS, DEFAULT_PROCESSES, Hours, Processes, Seed, calibrate_trained
+from training.calibrate_command import (
+    DEFAULT_HOURS,
+    DEFAULT_PROCESSES,
+    AuditOption,
+    Hours,
+    Processes,
+    Seed,
+    calibrate_trained,
+)
 
 if TYPE_CHECKING:
     from repstream.recordings.recording import Recording
@@ -74,13 +82,6 @@ Part = Annotated[
     str | None,
     typer.Option(
         help="Part of --split to test on. Default: validation, or test where there is none.", show_default=False
-    ),
-]
-AuditOption = Annotated[
-    bool,
-    typer.Option(
-        "--audit",
-        help="Prove that no subject, session or stretch of movement is on two sides; copies are found by their content.",
     ),
 ]
 

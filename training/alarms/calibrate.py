@@ -23,6 +23,7 @@ from repstream.alarms.sums import MOST, Calibration, N
 from repstream.arrays import FloatArray
 from repstream.errors import RecordingError
 from repstream.recognition.model import Model
+from repstream.recordings.audit import Audit, audit
 from repstream.recordings.recording import Recording
 from repstream.recordings.splits import group_of, groups_of
 from training.alarms.learn import Material, known_movement, learn, prepare
@@ -83,7 +84,7 @@ def calibrate(
     RecordingError
         Where there are fewer than three, or too little to learn from.
     """
-    by = str(model.card.get("split", {}).get("by", "subject"))
+    by = _grouping(model)
     turns = left_out_in_turn(recordings, by)
     progress(f"putting faults into {len(recordings)} recordings")
     with ProcessPoolExecutor(processes) as pool:
@@ -106,6 +107,24 @@ def calibrate(
         calibration, alarms = set_thresholds(wear, progress, pool.map)
         drift = DriftModel(recogniser.result(), scaled(known_movement(material), distances), calibration)
     return drift, _card(recordings, by, turns, wear, alarms, calibration, seed)
+
+
+def audit_turns(model: Model, recordings: Sequence[Recording]) -> Audit:
+    """Compare those that `calibrate` leaves out in turn with each other.
+
+    Raises
+    ------
+    RecordingError
+        Where there are fewer than three, or two have something in common, naming two recordings.
+    """
+    by = _grouping(model)
+    turn_of = {group: ", ".join(turn) for turn in left_out_in_turn(recordings, by) for group in turn}
+    return audit(recordings, [turn_of[group_of(r, by)] for r in recordings], by)
+
+
+def _grouping(model: Model) -> str:
+    """Tell what was left out together when the model was trained."""
+    return str(model.card.get("split", {}).get("by", "subject"))
 
 
 def left_out_in_turn(recordings: Sequence[Recording], by: str) -> list[list[str]]:
