@@ -170,8 +170,8 @@ def test_exercises_of_people_never_seen_are_mostly_recognised(tmp_path: Path) ->
 
 def test_a_window_that_the_set_cannot_take_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
-    said = failure("features", "no-such-file.csv", "--out", out, "--window", "50")
-    assert said == "feature set motion-shape needs windows of at least 100 samples, received 50"
+    said = failure("features", "no-such-file.csv", "--out", out, "--window", "49")
+    assert said.startswith("feature set motion-shape needs windows of at least 50 samples (1 s), received 49: ")
     said = failure("features", "no-such-file.csv", "--out", tmp_path / "t.xlsx")
     assert said == f"{tmp_path / 't.xlsx'}: the table must end in .csv or .parquet"
     assert not out.exists()
