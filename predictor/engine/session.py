@@ -5,10 +5,8 @@ What is remembered of sessions that are over stands here too, as does the state 
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +15,7 @@ import numpy as np
 from predictor.engine.ledger import Ledger, missing_samples, session_key
 from repstream.arrays import FloatArray, IntArray
 from repstream.messages.packet import MAX_PACKET_SAMPLES, MAX_SEQ, Packet, packet_times_us
-from repstream.windows.grid import GRID_HZ, GRID_US, GridResampler
+from repstream.windows.grid import GRID_HZ, GRID_US, GridResampler, piece_at
 
 # What a session may hold back, whatever its clock says; an honest one has less than the lateness waiting.
 # Beyond it, what waits is given up waiting for.
@@ -282,12 +280,12 @@ class Session:
     def shorten_line(self, position: int) -> None:
         """Forget where the grid stood before a position."""
         if len(self.line) > 1:
-            del self.line[: _piece_at(self.line, position)]
+            del self.line[: piece_at(self.line, position)]
 
     def time_us(self, position: int) -> int:
         """Event time of a grid position that an open or just finished window holds."""
         line = self.line
-        offset_us = line[0][1] if len(line) == 1 else line[_piece_at(line, position)][1]
+        offset_us = line[0][1] if len(line) == 1 else line[piece_at(line, position)][1]
         return (self.resampler.origin_us or 0) + position * GRID_US + offset_us
 
     def state(self) -> SessionState:
@@ -313,10 +311,6 @@ class Session:
         self.doubted = [Pending(times, values) for times, values in state.doubted]
         self.update_fast()
         return self
-
-
-def _piece_at(line: Sequence[tuple[int, int]], position: int) -> int:
-    return bisect.bisect_right(line, position, lo=1, key=itemgetter(0)) - 1
 
 
 def drop(known: Session | Ended, seq: int, n: int, counts: Counts, ledger: Ledger) -> None:

@@ -92,10 +92,6 @@ class Clock:
         """The tick of the next sample of an unbroken clock; None where the last sample was on none."""
         return None if self.last is None or not self.last.is_integer() else int(self.last) + 1
 
-    def time_us(self, tick: float) -> float:
-        """Event time of a tick on the line as it stands now, µs."""
-        return self.origin_us + self.offset_us + tick * self._period_us
-
     def skip_to(self, tick: int) -> None:
         """Take note that samples up to `tick` were within `SNAP_US` of the line, each on its tick (see `next_tick`)."""
         self.last = float(tick)

@@ -23,6 +23,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +62,11 @@ class Run(NamedTuple):
     line: tuple[tuple[int, int], ...] = ((0, 0),)
 
 
+def piece_at(line: Sequence[tuple[int, int]], position: int) -> int:
+    """Return the number of the piece of a line (see `Run`) that a position is on; before the first one, of that one."""
+    return bisect.bisect_right(line, position, lo=1, key=itemgetter(0)) - 1
+
+
 class GridResampler:
     """Turn one session's samples, in order, into runs on its grid.
 
@@ -82,7 +89,6 @@ class GridResampler:
         self.last_us: int | None = None
         self.n_backwards = 0
         self._held: list[tuple[IntArray, FloatArray]] = []
-        self._offset_us = 0  # of the line before there is a clock
         self._clock: Clock | None = None
         self._last_value: FloatArray = np.zeros(6)
         self._low_pass: _LowPass | None = None
@@ -102,16 +108,16 @@ class GridResampler:
 
     def _start_clock(self) -> Clock:
         assert self.origin_us is not None
-        return Clock(self._ticking_hz(), self.origin_us, self._offset_us)
+        return Clock(self._ticking_hz(), self.origin_us, self.offset_us)
 
     @property
     def offset_us(self) -> int:
         """Where the grid stands by now, µs after n / 50 s from the first sample."""
-        return self._offset_us if self._clock is None else self._clock.offset_us
+        return self._line[-1][1]
 
     def go_on_from(self, origin_us: int, offset_us: int, last_us: int) -> None:
         """Begin after a hole in a session whose grid stood as told."""
-        self.origin_us, self._offset_us, self.last_us = origin_us, offset_us, last_us
+        self.origin_us, self.last_us = origin_us, last_us
         self._line = [(0, offset_us)]
 
     @property
@@ -128,7 +134,7 @@ class GridResampler:
         assert self._clock is not None
         self._clock.skip_to(position)
         self._last_value = value
-        self.last_us = self._clock.origin_us + self._clock.offset_us + position * GRID_US
+        self.last_us = self._clock.origin_us + self.offset_us + position * GRID_US
 
     def push(self, times_us: IntArray, values: FloatArray) -> list[Run]:
         """Add samples and return what of the grid they complete.
@@ -174,9 +180,8 @@ class GridResampler:
     def _line_of(self, run: Run) -> tuple[tuple[int, int], ...]:
         """Say where the grid stands during a run; forget where it stood before."""
         line = self._line
-        if len(line) > 1:
-            del line[: bisect.bisect_right(line, run.start, lo=1, key=_position) - 1]
-        return tuple(line[: bisect.bisect_left(line, run.start + len(run.values), lo=1, key=_position)])
+        del line[: piece_at(line, run.start)]
+        return tuple(line[: piece_at(line, run.start + len(run.values) - 1) + 1])
 
     def _increasing(self, times_us: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
         """Drop samples that are not after all before them."""
@@ -219,7 +224,6 @@ class GridResampler:
             "last_us": self.last_us,
             "held_t": held_t,
             "held_v": held_v,
-            "offset_us": self._offset_us,
             "clock": None if self._clock is None else self._clock.state(),
             "line": list(self._line),
             "last_value": self._last_value,
@@ -237,7 +241,6 @@ class GridResampler:
         held_t = np.asarray(state["held_t"], np.int64)
         if held_t.size:
             self._held = [(held_t, np.asarray(state["held_v"]).reshape(-1, 6))]
-        self._offset_us = state["offset_us"]
         self._line = [(position, offset_us) for position, offset_us in state["line"]]
         if state["clock"] is not None:
             self._clock = self._start_clock()
@@ -248,7 +251,7 @@ class GridResampler:
         return self
 
     def _from_before_clocks(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return what states of up to 0.5 lack: they knew one line, at 0, and the last sample's position."""
+        """Return what states before there were clocks lack: they knew one line, at 0, and the last sample's position."""
         last, clock = state["last_position"], None
         if last is not None:
             assert self.rate_hz is not None
@@ -256,11 +259,7 @@ class GridResampler:
             tick = last * self._ticking_hz() / unit_hz
             now_us = state["last_us"]
             clock = {"offset_us": 0, "last": tick, "moved_us": now_us, "reference": (now_us, 0)}
-        return {"offset_us": 0, "line": [(0, 0)], "clock": clock, "low_pass": state["decimator"]}
-
-
-def _position(piece: tuple[int, int]) -> int:
-    return piece[0]
+        return {"line": [(0, 0)], "clock": clock, "low_pass": state["decimator"]}
 
 
 def _whole_positions(positions: FloatArray, values: FloatArray, skip_first: bool) -> Run | None:
