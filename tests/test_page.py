@@ -23,8 +23,8 @@ from werkzeug.test import TestResponse
 
 from monitor.drift.passes import PassWorker
 from monitor.live.observer import LiveObserver
-from monitor.live.upload_worker import Question, answer
-from monitor.live.uploads import ENDINGS, MOST_BYTES, ImportRequest, NothingImportedError, Uploads
+from monitor.live.upload_worker import ImportRequest, Question, answer
+from monitor.live.uploads import ENDINGS, MOST_BYTES, NothingImportedError, Uploads
 from monitor.page.access import HEADER, Access, RateLimit, RefusedError, is_loopback
 from monitor.page.app import close_app, create_app
 from monitor.page.routes import STATIC
@@ -311,7 +311,7 @@ def test_a_file_of_anything_is_taken_or_refused_in_words(
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         (Path(folder) / "in").mkdir()
         (Path(folder) / "in" / f"x{ending}").write_bytes(content)
-        said = answer(Question(f"{folder}/in", f"{folder}/out", columns=columns))
+        said = answer(Question(f"{folder}/in", f"{folder}/out", how=ImportRequest(columns=columns)))
     assert said.recordings or said.refused or said.failed
     assert folder not in msgspec.json.encode(said).decode()
 

@@ -148,7 +148,7 @@ def test_of_a_file_with_a_bomb_only_the_columns_of_a_recording_are_unpacked(tmp_
     answer, most_kb = measured(question)
     assert answer["recordings"][0]["rate_hz"] == 50.0
     assert most_kb < _MOST_RESIDENT_KB / 2
-    question.out, question.columns = str(tmp_path / "again"), {"label": "notes"}
+    question.out, question.how.columns = str(tmp_path / "again"), {"label": "notes"}
     answer, most_kb = measured(question)
     assert "takes more memory than there is" in answer["refused"]
     assert most_kb < 1_000_000

@@ -18,6 +18,7 @@ from repstream.recordings.splits import group_of
 from repstream.windows.cut import cut
 from repstream.windows.grid import GRID_HZ
 from repstream.windows.share import WHOLE
+from repstream.windows.truth import lost_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def build_dataset(
     parts = [(r, cut(r, window, hop, label_share)) for r in recordings]
     counts = [len(w.index) for _, w in parts]
     if not sum(counts):
-        raise RecordingError(f"no recording holds a window of {window} samples ({window / 50:.2f} s)")
+        raise RecordingError(f"no recording holds a window of {window} samples ({window / GRID_HZ:.2f} s)")
     return Dataset(
         windows=np.concatenate([w.values for _, w in parts]),
         sides=np.repeat(np.array([SIDE_CODES[r.side] for r, _ in parts], dtype=np.int8), counts),
@@ -124,8 +125,7 @@ def check_labels(
     RecordingError
         Naming the labels, and the window or share that would keep them.
     """
-    known = {label for r in recordings for _, _, label in r.label_intervals() if label}
-    lost = sorted(known - set(data.labels.tolist()))
+    lost = lost_labels(recordings, data.labels.tolist())
     if not lost:
         return
     longest = {label: _longest(recordings, label) for label in lost}

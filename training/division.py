@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from repstream.errors import RecordingError, SettingsError
 from repstream.recordings.audit import Audit, audit
+from repstream.recordings.on_disk import sha256_of
 from repstream.recordings.recording import Recording
 from repstream.recordings.splits import check_grouping, divide, group_of, groups_of, read_split, take_groups
 
@@ -231,6 +231,6 @@ def divide_by_file(recordings: Sequence[Recording], path: Path, part: str | None
     if part == "train":
         raise SettingsError(f"{path}: a model of the part 'train' is tested on another part; name it with --part")
     parts = divide(recordings, split, path)
-    file = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    file = {"name": path.name, "sha256": sha256_of(path)}
     how = f"part train and part {part} of {path.name}, by {split.by}"
     return Division(split.by, how, parts["train"], parts[part], file)

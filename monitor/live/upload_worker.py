@@ -34,6 +34,7 @@ from repstream.recordings.quality import Quality
 from repstream.recordings.recording import Recording
 from repstream.recordings.tables import read_recording, write_recording
 from repstream.windows.cut import WINDOW_SAMPLES
+from repstream.windows.grid import GRID_HZ
 from repstream.windows.worth import assess
 
 MEMORY_BYTES = 1_000_000_000
@@ -55,6 +56,30 @@ _MOST_FILE_BYTES = 200_000_000
 _OR_IMPORT = "take less, or import it with `repstream recordings import`"
 
 
+class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """How files are meant, where the visitor says so.
+
+    Attributes
+    ----------
+    subject, label, side : str
+        Of all recordings, where given.
+    columns : dict of str to str
+        Canonical name to the tables' own; empty lets them be guessed.
+    time_unit, gyro_unit : str
+        Of the tables, where given.
+    rate_hz : float or None
+        Of tables without a clock.
+    """
+
+    subject: str = ""
+    label: str = ""
+    side: str = ""
+    columns: dict[str, str] = {}
+    time_unit: str = ""
+    gyro_unit: str = ""
+    rate_hz: float | None = None
+
+
 class Question(msgspec.Struct):
     """What is to be imported, and how.
 
@@ -68,27 +93,14 @@ class Question(msgspec.Struct):
         What the names of devices begin with.
     window : int
         Samples of the model's window.
-    subject, label, side : str
-        Of all recordings, where given.
-    columns : dict of str to str
-        Canonical name to the tables' own; empty lets them be guessed.
-    time_unit, gyro_unit : str
-        Of the tables, where given.
-    rate_hz : float or None
-        Of tables without a clock.
+    how : ImportRequest
     """
 
     files: str
     out: str
     device: str = "upload"
     window: int = WINDOW_SAMPLES
-    subject: str = ""
-    label: str = ""
-    side: str = ""
-    columns: dict[str, str] = {}
-    time_unit: str = ""
-    gyro_unit: str = ""
-    rate_hz: float | None = None
+    how: ImportRequest = msgspec.field(default_factory=ImportRequest)
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -137,7 +149,7 @@ def _without_places(found: Answer, question: Question) -> Answer:
 
 
 def _import(question: Question) -> Answer:
-    files, out = Path(question.files), Path(question.out)
+    files, out, how = Path(question.files), Path(question.out), question.how
     tree = tree_of(files)
     maps = [file for file in tree.files if file.ending == ".toml"]
     tables = [file for file in tree.files if file not in maps]
@@ -146,11 +158,11 @@ def _import(question: Question) -> Answer:
     _check_sizes(tables)
     options = ImportOptions(
         out,
-        mapping=_mapping(question, maps),
-        subject=question.subject or None,
-        label=question.label or None,
-        side=known_side(question.side) if question.side else None,
-        window_s=question.window / 50.0,
+        mapping=_mapping(how, maps),
+        subject=how.subject or None,
+        label=how.label or None,
+        side=known_side(how.side) if how.side else None,
+        window_s=question.window / GRID_HZ,
     )
     jobs, failed = plan([files], options)
     _check_number(len(jobs))
@@ -163,29 +175,29 @@ def _import(question: Question) -> Answer:
     )
 
 
-def _mapping(question: Question, maps: Sequence[File]) -> Mapping | None:
+def _mapping(how: ImportRequest, maps: Sequence[File]) -> Mapping | None:
     """What the mapping file says, and what was chosen on the page before it."""
     if len(maps) > 1:
         raise RecordingError(f"{maps[1].name}: there is another mapping file, {maps[0].name}; send one")
     if maps and maps[0].archive:
         raise RecordingError(f"{maps[0].name}: a mapping file in an archive; send it beside the archive")
     mapping = load_mapping(maps[0].disk) if maps else None
-    if not (question.columns or question.time_unit or question.gyro_unit or question.rate_hz):
+    if not (how.columns or how.time_unit or how.gyro_unit or how.rate_hz):
         return mapping
-    columns: dict[str, Any] = {name: question.columns[name] for name in ("time", "label") if question.columns.get(name)}
+    columns: dict[str, Any] = {name: how.columns[name] for name in ("time", "label") if how.columns.get(name)}
     for sensor in ("accel", "gyro"):
-        axes = [question.columns.get(f"{sensor}_{axis}", "") for axis in "xyz"]
+        axes = [how.columns.get(f"{sensor}_{axis}", "") for axis in "xyz"]
         if all(axes):
             columns[sensor] = axes
         elif any(axes):
             raise RecordingError(f"choose all three columns of {sensor}: x, y and z")
-    units = {"time": question.time_unit, "gyro": question.gyro_unit}
+    units = {"time": how.time_unit, "gyro": how.gyro_unit}
     known = mapping or Mapping()
     return dataclasses.replace(
         known,
         columns=known.columns | columns,
         units=known.units | {name: unit for name, unit in units.items() if unit},
-        rate_hz=question.rate_hz or known.rate_hz,
+        rate_hz=how.rate_hz or known.rate_hz,
     )
 
 

@@ -28,7 +28,7 @@ import msgspec
 
 from monitor.live.hub import TooManyError
 from monitor.live.replays import Replay
-from monitor.live.upload_worker import Answer, Question
+from monitor.live.upload_worker import Answer, ImportRequest, Question
 from repstream.errors import RecordingError, RepstreamError
 from repstream.kafka.connection import KafkaConnection
 from repstream.windows.cut import WINDOW_SAMPLES
@@ -77,18 +77,6 @@ class NothingImportedError(RecordingError):
     def __init__(self, why: str, found: dict[str, Any]) -> None:
         super().__init__(why)
         self.found = found
-
-
-class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """How files are meant, where the visitor says so; see `monitor.live.upload_worker.Question`."""
-
-    subject: str = ""
-    label: str = ""
-    side: str = ""
-    columns: dict[str, str] = {}
-    time_unit: str = ""
-    gyro_unit: str = ""
-    rate_hz: float | None = None
 
 
 @dataclass(eq=False)
@@ -200,8 +188,8 @@ class Uploads:
         """
         upload = self._upload(key)
         out = upload.folder / secrets.token_hex(4)
-        asked = msgspec.structs.asdict(how or ImportRequest())
-        question = Question(str(upload.files), str(out), f"upload-{key[:6]}", self._window, **asked)
+        device = f"upload-{key[:6]}"
+        question = Question(str(upload.files), str(out), device, self._window, how or ImportRequest())
         try:
             answer = self._ask(question)
         except BaseException as error:

@@ -14,7 +14,8 @@ from flask import Blueprint, Flask, Request, Response, jsonify, redirect, reques
 from werkzeug.exceptions import HTTPException
 
 from monitor.live.hub import TooManyError
-from monitor.live.uploads import MOST_BYTES, ImportRequest, NoRoomError, NothingImportedError, Uploads
+from monitor.live.upload_worker import ImportRequest
+from monitor.live.uploads import MOST_BYTES, NoRoomError, NothingImportedError, Uploads
 from monitor.live.wiring import WEARER, LivePage
 from monitor.page.access import COOKIE, OPEN_PATHS, Access, RateLimit, RefusedError
 from repstream.errors import BrokerError, RecordingError, RepstreamError

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repstream.errors import RecordingError, SettingsError
+from repstream.recordings.on_disk import write_json
 from repstream.recordings.recording import Recording
 
 GROUPINGS = ("subject", "session", "day")
@@ -189,12 +190,11 @@ def write_split(split: Split, path: Path) -> None:
     RecordingError
         Where it cannot be written.
     """
-    content = {"v": 1, "by": split.by, "seed": split.seed, "parts": split.parts}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise RecordingError(f"cannot be written ({error})", where=path) from None
+    write_json(path, {"v": 1, "by": split.by, "seed": split.seed, "parts": split.parts})
 
 
 def read_split(path: Path) -> Split:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Literal
 
 import numpy as np
@@ -44,6 +44,12 @@ def counts(truth: str | None, labels: Container[str]) -> bool:
 def judged(truths: TextArray, labels: Container[str]) -> BoolArray:
     """Tell which of many truths count (see `counts`), shape (n_windows,)."""
     return np.array([counts(truth, labels) for truth in truths.tolist()], dtype=np.bool_)
+
+
+def lost_labels(recordings: Iterable[Recording], kept: Iterable[str]) -> list[str]:
+    """Return the labels of recordings that none of the truths in `kept` is, sorted."""
+    known = {label for recording in recordings for _, _, label in recording.label_intervals() if label}
+    return sorted(known.difference(kept))
 
 
 class LabelTimeline:

@@ -9,6 +9,7 @@ from repstream.recordings.quality import Quality, examine, find_copies
 from repstream.recordings.recording import Recording
 from repstream.windows.cut import WINDOW_SAMPLES, cut
 from repstream.windows.grid import GRID_HZ
+from repstream.windows.truth import lost_labels
 
 NO_LABEL = "(no label)"
 """Counts the windows that have no truth."""
@@ -40,8 +41,7 @@ def _assess(recording: Recording, window: int) -> Quality:
     windows = cut(recording, window, window)
     labels = windows.labels.tolist() if windows.labels is not None else [""] * len(windows.index)
     one.windows = dict(sorted(Counter(label or NO_LABEL for label in labels).items()))
-    lost = sorted({label for _, _, label in recording.label_intervals()} - set(one.windows))
-    if lost:
+    if lost := lost_labels([recording], one.windows):
         one.remarks.append(
             f"no whole window of {window} samples ({window / GRID_HZ:.2f} s) holds only {', '.join(lost)}"
         )

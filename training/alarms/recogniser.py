@@ -31,7 +31,7 @@ Rng = np.random.Generator
 Each = Callable[..., Iterable[Any]]
 """`map`, or what does the same in several processes."""
 
-HOP = round(EVERY_S * 50)
+HOP = round(EVERY_S * GRID_HZ)
 """Samples from one summary to the next."""
 
 # Of the changes that are no fault: standard deviations, from one wearing to the next.

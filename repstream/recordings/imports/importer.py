@@ -33,6 +33,7 @@ from repstream.recordings.imports.job import Job
 from repstream.recordings.imports.mapping import Mapping
 from repstream.recordings.imports.raw import RawSession
 from repstream.recordings.imports.tree import File, tree_of
+from repstream.recordings.on_disk import write_json
 from repstream.recordings.tables import write_recording
 
 LEDGER = "import.json"
@@ -408,9 +409,4 @@ class _Ledger:
         self.entries[key] = [{**dataclasses.asdict(o), "file": Path(str(o.file)).name} for o in outcomes]
 
     def save(self, out: Path) -> None:
-        path, partial = out / LEDGER, out / f".{LEDGER}.{os.getpid()}"
-        try:
-            partial.write_text(json.dumps({"v": 1, "imports": self.entries}, indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise RecordingError(f"{path}: cannot be written ({error})") from None
+        write_json(out / LEDGER, {"v": 1, "imports": self.entries})
