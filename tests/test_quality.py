@@ -41,6 +41,13 @@ def test_a_recording_that_is_well_has_no_remark_and_its_figures_are_right() -> N
     assert found.gravity_axis == "+accel_z"
 
 
+def test_the_rate_is_the_one_that_import_tells() -> None:
+    # Usual steps of 10 ms, by a clock that ticks 104 times per second on average.
+    steps = np.tile([10, 10, 10, 10, 8, 9, 10, 10, 9, 10], len(M.t) // 10 + 1)[: len(M.t)] / 1e3
+    found = examine(recording(time_s=np.cumsum(steps) - steps[0]))
+    assert found.rate_hz == pytest.approx(1000 / 9.6, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

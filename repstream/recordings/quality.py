@@ -13,7 +13,7 @@ from repstream.recordings.axes import AXES
 from repstream.recordings.copies import find_shared
 from repstream.recordings.imports import units
 from repstream.recordings.imports.assemble import HOLE_S
-from repstream.recordings.recording import Recording
+from repstream.recordings.recording import Recording, nominal_rate_hz
 
 _CLIPPED_ROW = 3  # samples in a row at an axis's extreme, for it to be the sensor's end
 _STUCK_S = 1.0
@@ -26,7 +26,7 @@ class Quality:
     Attributes
     ----------
     rate_hz, jitter_ms : float
-        Median rate, and the standard deviation of the clock's steps but for holes.
+        Of the clock, as `import` finds it, and the standard deviation of its steps but for holes.
     holes : int
         Steps of more than 0.2 s, no window spans one; `longest_hole_s` is the longest.
     gravity_g : float
@@ -65,8 +65,7 @@ def examine(recording: Recording) -> Quality:
     """Look at one recording; windows and copies are for the caller to fill in."""
     values, steps_s = recording.values, np.diff(recording.times_us) / 1e6
     usual = steps_s[steps_s <= HOLE_S]
-    rate_hz = 1.0 / float(np.median(steps_s)) if len(steps_s) else recording.rate_hz
-    resting = units.at_rest(values[:, :3], rate_hz)
+    resting = units.at_rest(values[:, :3], 1.0 / float(np.median(steps_s)) if len(steps_s) else recording.rate_hz)
     mean = values[:, :3].mean(axis=0)
     axis = int(np.abs(mean).argmax())
     found = Quality(
@@ -77,7 +76,7 @@ def examine(recording: Recording) -> Quality:
         side=recording.side,
         seconds=round(recording.duration_s, 3),
         samples=recording.n_samples,
-        rate_hz=round(rate_hz, 3),
+        rate_hz=nominal_rate_hz(recording.times_us) if len(steps_s) else recording.rate_hz,
         jitter_ms=round(float(usual.std()) * 1e3, 3) if len(usual) else 0.0,
         holes=int((steps_s > HOLE_S).sum()),
         longest_hole_s=round(float(steps_s.max()), 3) if (steps_s > HOLE_S).any() else 0.0,
